@@ -1,0 +1,19 @@
+"""`python3 -m microscoop`, in the launcher: refuses an old Python in one sentence, else cli.main().
+
+Parses on Python 2.7. A zipapp starts main() too, and so does the launcher beneath a --prolog.
+"""
+import sys
+
+
+def main(beneath_prolog=False):  # type: (bool) -> None
+    """Run the command line and exit with its status."""
+    if sys.version_info < (3, 8):
+        sys.stderr.write("microscoop: Python 3.8 or newer is needed, and %s is %d.%d; try: python3.8 -m microscoop\n"
+                         % ((sys.executable,) + sys.version_info[:2]))
+        sys.exit(2)
+    from microscoop import cli
+    sys.exit(cli.main(beneath_prolog=beneath_prolog))
+
+
+if __name__ == "__main__":
+    main()

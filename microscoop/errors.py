@@ -1,0 +1,88 @@
+"""The exceptions and the exit statuses, in one table each; used in every process, imports nothing."""
+from __future__ import annotations
+
+
+class Status:
+    """What the launcher's exit status means when the script itself did not choose one."""
+
+    OK = 0
+    FAILED = 1  # an uncaught exception in the script, a failed --check
+    USAGE = 2  # bad input, or no worker could be started
+    HANGUP = 129  # 128 + SIGHUP
+    INTERRUPTED = 130  # 128 + SIGINT
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+# --- the user's or the machines' fault: the launcher ends with one sentence ---------------------------------------
+
+class UsageError(Exception):
+    """Bad input. The text is one sentence: what was found, where, what was expected, what to try."""
+
+
+class HostError(Exception):
+    """A host could not be started; str() is the one line that is shown.
+
+    stage: ssh, shell, prolog, python, version, files, script or ready; words: the last words of ssh or of the host;
+    advice: what to change; command: what to try by hand. The last three may be empty.
+    """
+
+    def __init__(self, host: str, stage: str, words: str = "", advice: str = "", command: str = "") -> None:
+        super().__init__(host, stage, words, advice, command)
+        self.host = host
+        self.stage = stage
+        self.words = words
+        self.advice = advice
+        self.command = command
+
+    def __str__(self) -> str:
+        found = f"{self.host} could not be started, stage {self.stage}: {self.words or 'it ended without a word'}"
+        attempt = f"try: {self.command}" if self.command else ""
+        return "; ".join(filter(None, (found, self.advice, attempt)))
+
+
+# --- a task's fault: raised by the task's own future ---------------------------------------------------------------
+# They travel by pickle, as class(*args) plus __dict__: so args are exactly what __init__ takes.
+
+class RemoteError(Exception):
+    """Stands for an exception that cannot be pickled or rebuilt: its type's name, its text, its traceback's text."""
+
+    def __init__(self, kind: str, text: str, traceback: str) -> None:
+        super().__init__(kind, text, traceback)
+        self.kind = kind
+        self.text = text
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
+class WorkerLost(Exception):
+    """Every worker that began the item died of it.
+
+    host: where the last one was; cause: how it ended, as in "was killed by SIGKILL (out of memory?)" or "exited with
+    status 3"; item: its position in the map, or a text that names the task; attempts: how often it was begun.
+    """
+
+    def __init__(self, host: str, cause: str, item: int | str, attempts: int) -> None:
+        super().__init__(host, cause, item, attempts)
+        self.host = host
+        self.cause = cause
+        self.item = item
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        times = "once" if self.attempts == 1 else f"{self.attempts} times"
+        return f"the worker on {self.host} {self.cause} while it ran item {self.item}, which was begun {times}"
+
+
+class TaskTimeout(Exception):
+    """A task ran longer than --task-timeout allows and was ended with its worker; seconds: the limit."""
+
+    def __init__(self, host: str, item: int | str, seconds: float) -> None:
+        super().__init__(host, item, seconds)
+        self.host = host
+        self.item = item
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"item {self.item} on {self.host} ran longer than {self.seconds:g} s and was ended"

@@ -1,0 +1,1 @@
+"""The tests: `python3 -m unittest` in the folder above; the standard library is enough."""
