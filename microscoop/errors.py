@@ -13,7 +13,7 @@ class Status:
     TERMINATED = 143  # 128 + SIGTERM
 
 
-# --- the user's or the machines' fault: the launcher ends with one sentence ---------------------------------------
+# --- the user's or the machines' fault: the launcher ends with one sentence ----------------------------------------
 
 class UsageError(Exception):
     """Bad input. The text is one sentence: what was found, where, what was expected, what to try."""
