@@ -18,9 +18,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import unittest
 from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+from tests.harness import until
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 FORBID_SKIP = os.environ.get("MICROSCOOP_FORBID_SKIP", "").split(",")
@@ -90,16 +91,6 @@ def descendants(pid: int) -> List[int]:
     return found[1:]
 
 
-def until(condition: Any, seconds: float = 10.0) -> bool:
-    """Whether the condition came true in time; asked every 10 ms."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 class Sshd:
     """One sshd and the client's files to reach it.
 
@@ -149,23 +140,18 @@ class Sshd:
 
     def sessions(self) -> List[int]:
         """The processes of all logins: sshd's own for each connection and what they run."""
-        return descendants(self.pid) if self.pid else []
+        return [pid for pid in descendants(self._guard.pid) if pid != self.pid] if self._guard else []
 
     def end_sessions(self) -> None:
         """End every login at once, as if the processes on the far side were killed; the listener stays."""
-        for pid in self.sessions():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(self.sessions())
 
     def stop(self) -> None:
         """End this sshd and its sessions and remove its directory; may be called twice."""
         if self._guard:
-            below = self.sessions()
-            self._guard.communicate()  # end of its input: it ends sshd and waits for it
-            for pid in below:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self._guard, self.pid = None, 0
+            sessions = self.sessions()
+            self._end_guard()
+            _kill(sessions)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _path(self, name: str) -> str:
@@ -184,7 +170,7 @@ class Sshd:
             self.port = port
             self._write_files()
             # The shell ends sshd when its own input ends: also when this process is killed.
-            guard = 'sshd=$1; shift; "$sshd" "$@" & echo $!; read _; kill $!; wait $!'
+            guard = 'exec 2>/dev/null; "$@" & echo $!; read _; kill $!; wait $!'
             program = shutil.which("sshd", path=PATH) or "sshd"  # its full path: it starts itself again
             argv = [program, "-D", "-f", self._path("sshd_config"), "-E", self._path("log")]
             self._guard = subprocess.Popen(
@@ -195,11 +181,20 @@ class Sshd:
             )
             assert self._guard.stdout
             self.pid = int(self._guard.stdout.readline())
-            until(lambda: "Server listening" in self.log() or not _runs(self.pid))
+            until(lambda: re.search("Server listening|Cannot bind|terminating", self.log()), 10)
             if "Server listening" in self.log():
                 return
-            self._guard.communicate()
-        raise RuntimeError("sshd did not start: " + self.log())
+            self._end_guard()
+            complaint = self.log()
+            os.unlink(self._path("log"))
+        raise RuntimeError(f"sshd did not start: {complaint}")
+
+    def _end_guard(self) -> None:
+        assert self._guard and self._guard.stdin and self._guard.stdout
+        self._guard.stdin.close()  # it ends sshd, waits for it and ends
+        self._guard.wait()
+        self._guard.stdout.close()
+        self._guard = None
 
     def _write_files(self) -> None:
         root, user = os.geteuid() == 0, pwd.getpwuid(os.getuid()).pw_name
@@ -230,6 +225,12 @@ class Sshd:
         write(self.config, self._client + here + client_options(self.directory))
 
 
+def _kill(pids: List[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _free_ports(count: int) -> Iterator[int]:
     """Ports that were free a moment ago; whoever uses one must be ready to try the next."""
     for _ in range(count):
@@ -237,14 +238,6 @@ def _free_ports(count: int) -> Iterator[int]:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
         yield port
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open("/proc/%d/stat" % pid) as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return not os.path.isdir("/proc/self")  # no /proc at all: the caller's time limit decides
 
 
 def _openssh() -> tuple[int, int]:

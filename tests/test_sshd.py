@@ -6,6 +6,7 @@ import subprocess
 import unittest
 
 from tests import sshd
+from tests.harness import until
 
 
 def ssh(server: sshd.Sshd, *words: str) -> subprocess.CompletedProcess[str]:
@@ -70,7 +71,7 @@ class RealSshd(unittest.TestCase):
             ours = [server.pid, *server.sessions()]
             self.assertGreater(len(ours), 1)
         login.wait(10)
-        self.assertTrue(sshd.until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in ours)))
+        self.assertTrue(until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in ours), 5))
         self.assertFalse(os.path.exists(server.directory))
 
 
