@@ -494,14 +494,17 @@ class Source:
 
 
 class Case(unittest.TestCase):
-    longMessage = True
     maxDiff = 2000
+    gates = 0
 
     def setUp(self):
         self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        self.gates = []
-        self.addCleanup(lambda: [self.open_gate(gate) for gate in self.gates])
+        self.addCleanup(self.end_tasks)
+
+    def end_tasks(self):
+        """Tasks may write into the folder while it is being removed."""
+        while os.path.exists(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self, name="notes"):
         return os.path.join(self.folder, name)
@@ -513,8 +516,8 @@ class Case(unittest.TestCase):
             return file.read().split()
 
     def gate(self):
-        self.gates.append(self.path(f"gate{len(self.gates)}"))
-        return self.gates[-1]
+        self.gates += 1
+        return self.path(f"gate{self.gates}")
 
     def open_gate(self, gate):
         with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,566 @@
+"""microscoop.futures as scripts see it: the cases of semantics.py on 1, 3 and 6 workers, and what needs a whole run."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+import unittest
+
+from tests import harness, semantics
+
+SCRIPT = harness.ROOT / "tests" / "semantics.py"
+CASE = re.compile(r"^(ok|FAIL|skip) (\w+\.\w+) [\d.]+\n((?:    .*\n)*)", re.MULTILINE)
+
+
+class Shared(harness.TestCase):
+    """One run of semantics.py, and a test for each of its cases."""
+
+    workers = 0  # 0: a ThreadPoolExecutor
+
+    @classmethod
+    def setUpClass(cls):
+        words = ["-q", "-n", cls.workers, SCRIPT, cls.workers] if cls.workers else [SCRIPT]
+        go = harness.run if cls.workers else harness.plain
+        try:
+            result = go(*map(str, words), timeout=100)
+            cls.out, cls.err = result.out, result.err
+        except AssertionError as error:
+            cls.out = cls.err = str(error)
+        cls.cases = {name: (word, text) for word, name, text in CASE.findall(cls.out)}
+
+    def check(self, name):
+        word, text = self.cases.get(name, ("FAIL", "not run; see test_the_run_itself"))
+        if word == "skip":
+            self.skipTest(text.strip())
+        if word == "FAIL":
+            self.fail(f"{name}\n{text}")
+
+    def check_the_run_itself(self):
+        pool = f"microscoop.futures, {self.workers} workers" if self.workers else "ThreadPoolExecutor, 3 workers"
+        self.assertIn(f"pool {pool}\n", self.out, self.err)
+        self.assertIn("\ndone\n", self.out, self.out[-3000:] + self.err[-3000:])
+
+    def check_that_errors_in_callbacks_are_logged(self):
+        self.assertIn("ZeroDivisionError", self.err)
+
+    def __init_subclass__(cls):
+        cls.test_the_run_itself = cls.check_the_run_itself
+        cls.test_errors_in_callbacks_are_logged = cls.check_that_errors_in_callbacks_are_logged
+        kinds = [kind for kind in vars(semantics).values() if isinstance(kind, type)
+                 and issubclass(kind, semantics.Case) and (cls.workers or kind is semantics.Pep3148)]
+        for kind in kinds:
+            for name in unittest.TestLoader().getTestCaseNames(kind):
+                words = name.replace("test_", f"test_{kind.__name__}_", 1)
+                setattr(cls, words, lambda self, case=f"{kind.__name__}.{name}": self.check(case))
+
+
+class OnAThreadPool(Shared):
+    """The standard library is the oracle for what is PEP 3148's."""
+
+
+class OnOneWorker(Shared):
+    workers = 1
+
+
+class OnThreeWorkers(Shared):
+    workers = 3
+
+
+class OnSixWorkers(Shared):
+    workers = 6
+
+
+HEAD = "import os, sys, time\nfrom microscoop import futures\n"
+
+
+class Scripts(harness.TestCase):
+    def go(self, text, *args, n=3, options=("-q",), **more):
+        path = self.script(HEAD + text)
+        return harness.run(*options, "-n", str(n), str(path), *args, **{"timeout": 20, **more})
+
+    def check(self, result, out, status=0):
+        self.assertEqual((result.status, result.out), (status, out), result.err)
+
+
+SLOW_NOTES = """
+def slow(n):
+    time.sleep(0.1)
+    open(sys.argv[1], "a").write("%d\\n" % n)
+    return n
+"""
+
+
+class EndOfScript(Scripts):
+    """What is open when the script ends."""
+
+    def notes(self):
+        self.path = harness.TEMP / "notes"
+        return str(self.path)
+
+    def test_open_tasks_are_finished_and_their_callbacks_run(self):
+        result = self.go(SLOW_NOTES + """
+if __name__ == "__main__":
+    for n in range(7):
+        futures.submit(slow, n).add_done_callback(lambda future: print("called", future.result()))
+    futures.map(slow, range(7, 9))
+    print("the script ends")
+""", self.notes())
+        self.assertEqual(sorted(self.path.read_text().split()), [str(n) for n in range(9)])
+        self.assertEqual(sorted(result.out.splitlines()), [*(f"called {n}" for n in range(7)), "the script ends"])
+        self.assertEqual((result.status, result.err), (0, ""))
+
+    def test_children_of_open_tasks_are_finished_too(self):
+        self.go(SLOW_NOTES + """
+def parent(n):
+    futures.submit(slow, n)                       # nobody waits for this one
+    return futures.submit(slow, n + 1).result()
+if __name__ == "__main__":
+    futures.submit(parent, 1)
+    futures.submit(parent, 11)
+""", self.notes(), n=1)
+        self.assertEqual(sorted(self.path.read_text().split()), ["1", "11", "12", "2"])
+
+    def test_what_a_callback_submits_is_finished_too(self):
+        self.go(SLOW_NOTES + """
+if __name__ == "__main__":
+    futures.submit(slow, 1).add_done_callback(lambda future: futures.submit(slow, 2))
+""", self.notes())
+        self.assertEqual(self.path.read_text().split(), ["1", "2"])
+
+    def test_errors_that_nobody_read_go_to_stderr_and_change_no_status(self):
+        result = self.go("""
+def fail(text):
+    raise ValueError(text)
+if __name__ == "__main__":
+    unread = futures.submit(fail, "nobody read this")
+    futures.map(fail, ["nor this", "or that"])
+    read, asked, seen = [futures.submit(fail, "was read by " + how) for how in ("result", "exception", "callback")]
+    seen.add_done_callback(lambda future: future.exception())
+    asked.exception()
+    try:
+        read.result()
+    except ValueError:
+        pass
+    print("fine")
+""")
+        self.check(result, "fine\n")
+        for text in ("nobody read this", "nor this", "or that"):
+            self.assertEqual(result.err.count("ValueError: " + text), 1, result.err)
+        self.assertIn("in fail", result.err)
+        self.assertNotIn("was read by", result.err)
+
+    def test_open_tasks_are_dropped_after_an_exception_a_nonzero_exit_or_an_interrupt(self):
+        for end, status, words in (
+            ("raise ValueError('the end')", 1, "ValueError: the end"), ("sys.exit(3)", 3, ""),
+            ("sys.exit('bye')", 1, "bye"), ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"), ("os._exit(4)", 4, ""),
+        ):
+            with self.subTest(end):
+                begin = time.monotonic()
+                result = self.go(SLOW_NOTES + f"""
+if __name__ == "__main__":
+    opened = [futures.submit(slow, n) for n in range(80)]
+    futures.map(slow, range(80, 100))
+    opened[0].result()
+    {end}
+""", self.notes(), n=2)
+                self.assertLess(time.monotonic() - begin, 3)
+                self.assertEqual(result.status, status, result.err)
+                self.assertIn(words, result.err)
+                self.assertLess(len(self.path.read_text().split()), 40)
+                self.path.unlink()
+                self.assert_gone(1)
+
+    def test_open_tasks_are_finished_after_an_exit_with_status_zero(self):
+        for end in ("sys.exit()", "sys.exit(0)", "sys.exit(None)"):
+            with self.subTest(end):
+                self.check(self.go(SLOW_NOTES + f"""
+if __name__ == "__main__":
+    futures.map(slow, range(5))
+    {end}
+""", self.notes()), "")
+                self.assertEqual(len(self.path.read_text().split()), 5)
+                self.path.unlink()
+
+    def test_a_never_iterated_map_over_a_generator_runs_as_far_as_its_window_and_says_so_in_one_line(self):
+        result = self.go("""
+def note(n):
+    descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, b"%d\\n" % n)
+    os.close(descriptor)
+if __name__ == "__main__":
+    futures.map(note, (n for n in range(30000)), buffersize=50)
+    print("end")
+""", self.notes(), options=())
+        self.check(result, "end\n")
+        done = sorted(map(int, self.path.read_text().split()))
+        self.assertEqual(done, list(range(len(done))))
+        self.assertTrue(1 <= len(done) <= 51, len(done))
+        self.assertEqual(len([line for line in result.err.splitlines() if "map" in line]), 1, result.err)
+
+    def test_a_never_iterated_map_over_a_range_or_list_says_nothing(self):
+        result = self.go(SLOW_NOTES + """
+if __name__ == "__main__":
+    futures.map(slow, range(6))
+    futures.map(slow, [6, 7, 8])
+""", self.notes())
+        self.check(result, "")
+        self.assertEqual(result.err, "")
+        self.assertEqual(len(self.path.read_text().split()), 9)
+
+    def test_shutdown_waits_for_open_tasks(self):
+        self.check(self.go(SLOW_NOTES + """
+if __name__ == "__main__":
+    opened = [futures.submit(slow, n) for n in range(5)]
+    futures.shutdown()
+    print([future.done() for future in opened])
+""", self.notes()), f"{[True] * 5}\n")
+
+    def test_an_atexit_function_may_still_read_what_is_done(self):
+        self.check(self.go("""
+import atexit
+if __name__ == "__main__":
+    future = futures.submit(abs, -5)
+    atexit.register(lambda: print("at exit", future.done()))
+    print(future.result())
+"""), "5\nat exit True\n")
+
+
+class SameAnswer(Scripts):
+    PROGRAM = """
+import functools, itertools, random
+class Bag:
+    def __init__(self):
+        self.things = []
+    def put(self, thing):
+        self.things.append(thing)
+        return self
+def put(bag, thing):
+    return bag.put(thing).things
+def trouble(n):
+    if n % 5 == 3:
+        raise ValueError("no %d" % n)
+    return n
+def seeded(seed):
+    return random.Random(seed).random()
+def fib(n):
+    if n < 2:
+        return n
+    left = futures.submit(fib, n - 1)
+    return fib(n - 2) + left.result()
+def spread(n):
+    return list(futures.map(functools.partial(pow, n), range(4)))
+if __name__ == "__main__":
+    bag = Bag()
+    print(list(futures.map(put, [bag] * 5, range(5))), bag.things)
+    print(list(futures.map(put, itertools.repeat(bag), "abc")), bag.things)
+    first, second = futures.submit(put, bag, 1), futures.submit(put, bag, 2)
+    print(first.result(), second.result(), bag.things)
+    results = futures.map(trouble, range(100))
+    try:
+        for value in results:
+            print(value)
+    except ValueError as error:
+        print(repr(error))
+    print([repr(futures.submit(trouble, n).exception()) for n in range(10)])
+    print(list(futures.map(seeded, range(5))))
+    print(futures.submit(fib, 9).result(), list(futures.map(spread, range(4))))
+    print(sorted(futures.map_as_completed(abs, range(-5, 5))))
+    futures_ = [futures.submit(abs, n) for n in range(4)]
+    print(sorted(f.result() for f in futures.as_completed(futures_)), len(futures.wait(futures_).done))
+"""
+
+    def test_the_same_program_gives_the_same_answer_on_any_number_of_workers_and_outside_the_launcher(self):
+        results = [self.go(self.PROGRAM, n=n) for n in (1, 3, 6)]
+        results.append(harness.plain(self.script(HEAD + self.PROGRAM)))
+        self.assertEqual(len(results[0].out.splitlines()), 12, results[0])
+        for result in results:
+            self.check(result, results[0].out)
+
+
+class Outside(Scripts):
+    def test_outside_the_launcher_all_works_serially_with_one_warning(self):
+        result = harness.plain(self.script("""
+            import os, time
+            from microscoop import futures
+            def pid(_=None):
+                return os.getpid()
+            def nested(n):
+                return sum(futures.map(abs, range(n))) + futures.submit(abs, -1).result()
+            def fail():
+                raise KeyError("k")
+            if __name__ == "__main__":
+                print(set(futures.map(pid, range(3))) == {os.getpid()}, futures.submit(pid).result() == os.getpid())
+                print(list(futures.map(nested, [1, 2, 3])), list(futures.map_as_completed(abs, [-1])))
+                future = futures.submit(fail)
+                called = []
+                future.add_done_callback(called.append)
+                time.sleep(0.1)
+                print(repr(future.exception()), future.done(), future.running(), future.cancel(), called == [future])
+                print(len(futures.wait([future])[0]), [f is future for f in futures.as_completed([future], timeout=1)])
+                print(list(futures.map(max, [1, 5], [4, 2], timeout=5, chunksize=2, buffersize=3)))
+                futures.shutdown()
+        """))
+        self.assertEqual(result.out.splitlines(), [
+            "True True", "[1, 2, 4] [1]", "KeyError('k') True False False True", "1 [True]", "[4, 5]"], result.err)
+        self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
+        self.assertEqual(result.status, 0)
+
+    def test_importing_futures_outside_the_launcher_warns_of_nothing(self):
+        result = harness.plain("-W", "error", "-c", "import microscoop; from microscoop import futures")
+        self.assertEqual((result.status, result.err), (0, ""))
+
+
+class Output(Scripts):
+    """What tasks write comes out in whole lines, before the result, on the same stream."""
+
+    def test_lines_stay_whole_however_they_are_written(self):
+        result = self.go("""
+def shout(n):
+    letter = chr(97 + n)
+    for size in range(1, 60):
+        sys.stdout.write(letter * size)
+        sys.stdout.flush()
+        sys.stdout.write(letter * 1000 + "\\n")
+        os.write(2, letter.encode() * size)
+        os.write(2, letter.encode() * 1000 + b"\\n")
+if __name__ == "__main__":
+    list(futures.map(shout, range(12)))
+""")
+        for text in (result.out, result.err):
+            lines = text.splitlines()
+            self.assertEqual(len(lines), 12 * 59)
+            self.assertEqual([line[:20] for line in lines if len(set(line)) != 1], [])
+            self.assertEqual(sorted(set(map(len, lines))), list(range(1001, 1060)))
+
+    def test_lines_come_before_the_result_from_print_descriptors_and_programs(self):
+        for n in (1, 3):
+            result = self.go("""
+import subprocess
+def speak(n):
+    if n % 4 == 0:
+        print("task", n)
+    elif n % 4 == 1:
+        os.write(1, b"task %d\\n" % n)
+    elif n % 4 == 2:
+        subprocess.run(["echo", "task", str(n)])
+    else:
+        os.system("echo task %d" % n)
+if __name__ == "__main__":
+    results = futures.map(speak, range(24))
+    for n, _ in enumerate(results):
+        print("result", n, flush=True)
+    for n in range(24, 48):
+        futures.submit(speak, n).result()
+        print("result", n, flush=True)
+""", n=n)
+            lines = result.out.splitlines()
+            self.assertEqual(len(lines), 96, result)
+            late = [n for n in range(48) if lines.index(f"task {n}") > lines.index(f"result {n}")]
+            self.assertEqual(late, [])
+
+    def test_stderr_of_tasks_comes_out_on_stderr(self):
+        result = self.go("""
+def speak(n):
+    print("out", n)
+    print("err", n, file=sys.stderr)
+if __name__ == "__main__":
+    list(futures.map(speak, range(5)))
+""")
+        self.assertEqual(sorted(result.out.splitlines()), [f"out {n}" for n in range(5)])
+        self.assertEqual(sorted(result.err.splitlines()), [f"err {n}" for n in range(5)])
+
+    def test_a_line_without_an_end_is_not_lost_nor_glued_to_anothers(self):
+        result = self.go("""
+def speak(n):
+    sys.stdout.write("<%d>" % n)
+if __name__ == "__main__":
+    list(futures.map(speak, range(8)))
+    print("after", flush=True)
+""")
+        self.assertEqual(sorted(re.findall(r"<\d>", result.out)), [f"<{n}>" for n in range(8)])
+        self.assertIn("after\n", result.out)
+
+    def test_a_task_may_write_a_lot_and_any_bytes(self):
+        result = self.go("""
+def speak(n):
+    os.write(1, b"\\xff\\xfe\\0 %d\\n" % n)
+    for _ in range(40):
+        sys.stdout.write(str(n) * 49999 + "\\n")
+if __name__ == "__main__":
+    list(futures.map(speak, range(3)))
+""")
+        lines = result.out.encode(errors="surrogateescape").splitlines()
+        self.assertEqual(sorted(line for line in lines if len(line) < 100), [b"\xff\xfe\0 %d" % n for n in range(3)])
+        self.assertEqual(sorted(line[:1] for line in lines if len(line) == 49999), sorted([b"0", b"1", b"2"] * 40))
+
+    def test_a_program_left_behind_by_a_task_delays_no_result_and_is_ended(self):
+        begin = time.monotonic()
+        result = self.go("""
+import subprocess
+def leave(n):
+    subprocess.Popen(["sleep", "1000"])
+    return n
+if __name__ == "__main__":
+    print(list(futures.map(leave, range(4))))
+""", n=2)
+        self.check(result, "[0, 1, 2, 3]\n")
+        self.assertLess(time.monotonic() - begin, 4)
+
+
+class Loading(Scripts):
+    """The script in its workers: what it may not do there, and what is said about it."""
+
+    def test_a_call_while_a_worker_loads_the_script_gives_the_advice_once(self):
+        for call in ("list(futures.map(abs, range(4)))", "futures.submit(abs, 1).result()",
+                     "list(futures.map_as_completed(abs, [1]))", "futures.wait([])"):
+            if "wait" not in call:
+                result = self.go(f"print({call})\n", n=6)
+                self.assertIn('if __name__ == "__main__":', result.err)
+                self.assertNotEqual(result.status, 0)
+                self.assertLessEqual(result.err.count('if __name__ == "__main__":'), 2, result.err)
+
+    def test_a_script_that_cannot_be_loaded_in_workers_ends_the_run_and_shows_the_error_once(self):
+        result = self.go("""
+if __name__ == "__mp_main__":
+    raise RuntimeError("only in workers")
+if __name__ == "__main__":
+    print(list(futures.map(abs, range(4))))
+""", n=6)
+        self.assertNotEqual(result.status, 0)
+        self.assertIn("RuntimeError: only in workers", result.err)
+        self.assertLessEqual(result.err.count("Traceback"), 2, result.err)
+
+    def test_a_script_that_exits_in_workers_ends_the_run(self):
+        for end in ("sys.exit(5)", "os._exit(5)", "raise KeyboardInterrupt"):
+            result = self.go(f"""
+if __name__ == "__mp_main__":
+    {end}
+if __name__ == "__main__":
+    print(list(futures.map(abs, range(4))))
+""")
+            self.assertNotEqual(result.status, 0, end)
+            self.assertTrue(result.err.strip(), end)
+
+    def test_a_name_set_under_the_guard_is_explained(self):
+        result = self.go("""
+def use(_):
+    return CONFIG
+def misspell(_):
+    return CONFOG
+if __name__ == "__main__":
+    CONFIG = 5
+    for task in (use, misspell):
+        error = futures.submit(task, 1).exception()
+        try:
+            list(futures.map(task, [1]))
+        except NameError as again:
+            import traceback
+            for error in (error, again):
+                print(type(error).__name__)
+                print("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+                print("-----")
+""")
+        known, known_again, unknown, unknown_again, _ = result.out.split("-----")
+        for text in (known, known_again):
+            self.assertTrue(text.strip().startswith("NameError"), text)
+            self.assertIn("CONFIG is set under the guard; workers do not run that", text)
+        for text in (unknown, unknown_again):
+            self.assertNotIn("under the guard", text)
+
+    def test_a_function_made_under_the_guard_is_an_error_of_its_task_alone(self):
+        result = self.go("""
+if __name__ == "__main__":
+    def late(n):
+        return n
+    print(type(futures.submit(late, 1).exception()).__name__ != "NoneType")
+    print(futures.submit(abs, -2).result())
+""")
+        self.check(result, "True\n2\n")
+
+    def test_calls_before_all_workers_have_loaded_the_script_are_served(self):
+        self.check(self.go("""
+if __name__ == "__mp_main__":
+    time.sleep(0.3)
+if __name__ == "__main__":
+    print(list(futures.map(abs, range(-3, 3))))
+"""), "[3, 2, 1, 0, 1, 2]\n")
+
+    def test_workers_that_load_slowly_hold_up_neither_the_script_nor_its_end(self):
+        begin = time.monotonic()
+        self.check(self.go("""
+if __name__ == "__mp_main__":
+    time.sleep(30)
+print("here")
+"""), "here\n")
+        self.assertLess(time.monotonic() - begin, 3)
+
+    def test_classes_and_helpers_beside_the_script_are_found_in_workers(self):
+        path = self.script("""
+            import helper_of_the_test
+            from microscoop import futures
+            if __name__ == "__main__":
+                thing = futures.submit(helper_of_the_test.double, helper_of_the_test.Thing(4)).result()
+                print(thing.value, type(thing) is helper_of_the_test.Thing)
+        """)
+        (path.parent / "helper_of_the_test.py").write_text("""
+class Thing:
+    def __init__(self, value):
+        self.value = value
+def double(thing):
+    return Thing(2 * thing.value)
+""")
+        self.check(harness.run("-q", "-n", "2", path), "8 True\n")
+
+    @unittest.skipUnless(importlib.util.find_spec("numpy"), "numpy is not installed: pip install numpy")
+    def test_numpys_unseeded_random_numbers_differ_between_workers(self):
+        result = self.go("""
+import numpy
+def draw(_):
+    time.sleep(0.1)
+    return os.getpid(), float(numpy.random.random())
+if __name__ == "__main__":
+    found = list(futures.map(draw, range(9)))
+    print(len({pid for pid, _ in found}), len({number for _, number in found}))
+""")
+        self.check(result, "3 9\n")
+
+    def test_importing_multiprocessing_first_leaves_mp_main_the_script(self):
+        self.check(self.go("""
+import multiprocessing
+if __name__ == "__main__":
+    main = sys.modules["__main__"]
+    print(sys.modules["__mp_main__"] is main, os.path.samefile(main.__file__, sys.argv[0]), main.futures is futures)
+"""), "True True True\n")
+
+    def test_tasks_read_nothing_from_the_standard_input_of_the_script(self):
+        self.check(self.go("""
+def read(_):
+    return sys.stdin.read()
+if __name__ == "__main__":
+    print(list(futures.map(read, range(3))), sys.stdin.read())
+""", stdin="for the script"), "['', '', ''] for the script\n")
+
+
+class Memory(Scripts):
+    @unittest.skipUnless(os.path.exists("/proc/self/status"), "needs /proc")
+    def test_a_million_items_take_flat_memory(self):
+        begin = time.monotonic()
+        result = self.go("""
+def same(n):
+    return n
+def peak(pid):
+    return int(open("/proc/%s/status" % pid).read().split("VmHWM:")[1].split()[0])
+if __name__ == "__main__":
+    family = [os.getpid(), os.getppid(), open("/proc/%d/stat" % os.getppid()).read().rpartition(")")[2].split()[1]]
+    sum(futures.map(same, range(10000)))
+    before = list(map(peak, family))
+    print(sum(futures.map(same, range(1000000))) == 499999500000)
+    print([after - early < 30000 for after, early in zip(map(peak, family), before)])
+""", n=2, timeout=60)
+        self.check(result, "True\n[True, True, True]\n")
+        self.assertLess(time.monotonic() - begin, 30)
+
+
+if __name__ == "__main__":
+    unittest.main()
