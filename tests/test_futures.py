@@ -153,7 +153,8 @@ if __name__ == "__main__":
     def test_open_tasks_are_dropped_after_an_exception_a_nonzero_exit_or_an_interrupt(self):
         for end, status, words in (
             ("raise ValueError('the end')", 1, "ValueError: the end"), ("sys.exit(3)", 3, ""),
-            ("sys.exit('bye')", 1, "bye"), ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"), ("os._exit(4)", 4, ""),
+            ("sys.exit('bye')", 1, "bye"), ("os._exit(4)", 4, ""),
+            ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"),
         ):
             with self.subTest(end):
                 begin = time.monotonic()
