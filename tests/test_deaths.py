@@ -1,0 +1,385 @@
+"""A process that dies loses no task and leaves nothing behind: workers, the origin, the launcher, its agent."""
+from __future__ import annotations
+
+import os
+import signal
+import time
+import unittest
+
+from tests import harness
+
+HEAD = """
+import ctypes, os, signal, subprocess, sys, threading, time
+from microscoop import futures
+from microscoop.errors import WorkerLost
+
+def note(*values):
+    descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, (" ".join(map(str, values)) + "\\n").encode())
+    os.close(descriptor)
+
+def die(how):
+    if how == "exit":
+        os._exit(3)
+    if how == "abort":
+        os.abort()
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)
+
+def outcome(future):
+    error = future.exception()
+    return future.result() if error is None else error
+
+"""
+
+
+class Case(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = harness.TEMP / "notes"
+
+    def notes(self):
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+    def go(self, text, *options, n=3, timeout=30):
+        return harness.run("-q", "-n", str(n), *options, self.script(HEAD + text), str(self.path), timeout=timeout)
+
+    def check(self, result, out, status=0):
+        self.assertEqual((result.status, result.out), (status, out), result.err)
+
+
+class Workers(Case):
+    def test_an_item_whose_worker_dies_once_is_run_again_and_nothing_is_lost(self):
+        for how in ("exit", "kill"):
+            for n in (1, 3):
+                with self.subTest(how=how, n=n):
+                    self.check(self.go(f"""
+def task(k):
+    if k == 37 and not os.path.exists(sys.argv[1]):
+        note("died")
+        die({how!r})
+    return k
+if __name__ == "__main__":
+    print(list(futures.map(task, range(300))) == list(range(300)))
+    print([futures.submit(task, k).result() for k in (1, 37)])
+""", n=n), "True\n[1, 37]\n")
+                    self.assertEqual(self.notes(), ["died"])
+                    self.path.unlink()
+
+    def test_a_culprit_is_tried_again_as_often_as_retries_says_then_fails_as_WorkerLost(self):
+        for options, attempts in (((), 3), (("--retries", "0"), 1), (("--retries", "1"), 2)):
+            with self.subTest(attempts=attempts):
+                self.check(self.go(f"""
+def task(k):
+    if k == 5:
+        note(os.getpid())
+        die("kill")
+    return k
+if __name__ == "__main__":
+    found = [futures.submit(task, k) for k in range(12)]
+    print([outcome(future) for k, future in enumerate(found) if k != 5])
+    error = found[5].exception()
+    print(type(error) is WorkerLost, error.host, error.attempts == {attempts}, "SIGKILL" in str(error) or
+          "signal 9" in str(error), error.host in str(error))
+""", *options), f"{[k for k in range(12) if k != 5]}\nTrue 127.0.0.1 True True True\n")
+                self.assertEqual(len(set(self.notes())), attempts, "each attempt in a worker of its own")
+                self.path.unlink()
+
+    def test_WorkerLost_names_how_the_worker_ended_and_the_item(self):
+        result = self.go("""
+def task(how, k=0):
+    if k == 7:
+        die(how)
+    return k
+if __name__ == "__main__":
+    for how in ("exit", "kill", "abort"):
+        print(outcome(futures.submit(task, how, 7)))
+    try:
+        list(futures.map(task, ["exit"] * 10, range(10)))
+    except WorkerLost as error:
+        print(error.item, error)
+""", "--retries", "0")
+        lines = result.out.splitlines()
+        self.assertEqual(len(lines), 4, result)
+        self.assertRegex(lines[0], r"status 3\b")
+        self.assertRegex(lines[1], r"SIGKILL|signal 9\b")
+        self.assertRegex(lines[2], r"SIGABRT|signal 6\b")
+        self.assertRegex(lines[3], r"^7 .*\b7\b")
+
+    def test_items_in_the_block_of_a_culprit_are_untouched_even_without_retries(self):
+        for seconds in (0, 0.001):
+            with self.subTest(seconds=seconds):
+                result = self.go(f"""
+def task(k):
+    if k == 150:
+        die("kill")
+    if {seconds}:
+        time.sleep({seconds})
+    note(k)
+    return k
+if __name__ == "__main__":
+    futures.map(task, range(300))       # nobody iterates it: it runs to its end
+""", "--retries", "0", n=2)
+                self.assertEqual(result.status, 0, result.err)
+                self.assertEqual(sorted(set(map(int, self.notes()))), [k for k in range(300) if k != 150])
+                self.assertEqual(result.err.count("WorkerLost"), 1, result.err)
+                self.path.unlink()
+
+    def test_a_map_gives_all_results_before_its_culprit(self):
+        self.check(self.go("""
+def task(k):
+    if k == 150:
+        die("exit")
+    return k
+if __name__ == "__main__":
+    results = futures.map(task, range(300))
+    found = []
+    try:
+        for value in results:
+            found.append(value)
+    except WorkerLost as error:
+        print(found == list(range(150)), error.item)
+""", "--retries", "0"), "True 150\n")
+
+    def test_an_idle_worker_that_is_killed_is_replaced(self):
+        self.check(self.go("""
+def pid(_=None):
+    time.sleep(0.02)
+    return os.getpid()
+if __name__ == "__main__":
+    before = set(futures.map(pid, range(30)))
+    for victim in before:
+        os.kill(victim, signal.SIGKILL)
+    time.sleep(0.3)
+    after = set(futures.map(pid, range(60)))
+    print(len(before), len(after), before & after)
+"""), "3 3 set()\n")
+
+    def test_a_worker_killed_from_outside_while_it_works_loses_nothing(self):
+        self.check(self.go("""
+def task(k):
+    time.sleep(0.01)
+    return k, os.getpid()
+if __name__ == "__main__":
+    results, victims = [], set()
+    for k, pid in futures.map(task, range(150)):
+        results.append(k)
+        if k % 40 == 20 and pid not in victims:
+            victims.add(pid)
+            os.kill(pid, signal.SIGKILL)
+    print(results == list(range(150)), len(victims) > 1)
+"""), "True True\n")
+
+    def test_a_parent_whose_child_dies_gets_the_childs_result_from_another_attempt(self):
+        for n in (1, 3):
+            self.check(self.go("""
+def child(k):
+    if not os.path.exists(sys.argv[1]):
+        note("died")
+        die("kill")
+    return k
+def parent(k):
+    return futures.submit(child, k).result() + sum(futures.map(abs, range(k)))
+if __name__ == "__main__":
+    print(futures.submit(parent, 5).result())
+""", n=n), "15\n")
+            self.path.unlink()
+
+    def test_a_parent_that_dies_after_its_children_began_is_run_again(self):
+        for n in (1, 3):
+            self.check(self.go("""
+def child(k):
+    time.sleep(0.05)
+    return k
+def parent(k):
+    children = [futures.submit(child, number) for number in range(k)]
+    if not os.path.exists(sys.argv[1]):
+        note("died")
+        children[0].result()
+        die("exit")
+    return sum(child.result() for child in children)
+if __name__ == "__main__":
+    print(list(futures.map(parent, [4, 5, 6])))
+""", n=n), "[6, 10, 15]\n")
+            self.path.unlink()
+
+    def test_the_loss_of_a_child_is_an_error_that_its_parent_can_catch(self):
+        self.check(self.go("""
+def child():
+    die("exit")
+def parent():
+    try:
+        futures.submit(child).result()
+    except WorkerLost as error:
+        return "caught"
+if __name__ == "__main__":
+    print(futures.submit(parent).result())
+    print(type(futures.submit(list, [1]).result()))
+""", "--retries", "0", n=2), "caught\n<class 'list'>\n")
+
+    def test_an_exit_of_a_task_is_its_error_and_no_death(self):
+        self.check(self.go("""
+def leave(how):
+    note(os.getpid())
+    sys.exit(how)
+if __name__ == "__main__":
+    print([repr(futures.submit(leave, how).exception()) for how in (3, "text", None)])
+""", n=1), "['SystemExit(3)', \"SystemExit('text')\", 'SystemExit(None)']\n")
+        self.assertEqual(len(set(self.notes())), 1)
+
+    def test_when_every_task_kills_its_worker_the_run_ends_and_says_so(self):
+        begin = time.monotonic()
+        result = self.go("""
+if __name__ == "__main__":
+    found = [outcome(future) for future in [futures.submit(die, "kill") for _ in range(8)]]
+    print({type(error).__name__ for error in found})
+""", timeout=25)
+        self.assertTrue(result.out == "{'WorkerLost'}\n" or (result.status and result.err.strip()), result)
+        self.assertLess(time.monotonic() - begin, 15)
+        self.assertLess(result.err.count("Traceback"), 2, result.err)
+
+    def test_output_of_a_worker_that_dies_is_not_lost(self):
+        result = self.go("""
+def task():
+    print("last words", flush=True)
+    die("kill")
+if __name__ == "__main__":
+    print(type(futures.submit(task).exception()).__name__, flush=True)
+""", "--retries", "0")
+        self.check(result, "last words\nWorkerLost\n")
+
+    def test_programs_that_a_dead_worker_started_die_with_it(self):
+        self.check(self.go("""
+def task():
+    child = subprocess.Popen(["sleep", "1000"])
+    note(child.pid)
+    die("kill")
+if __name__ == "__main__":
+    print(type(futures.submit(task).exception()).__name__)
+    pid = int(open(sys.argv[1]).read())
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            print("gone")
+            break
+        if open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] == "Z":
+            print("gone")
+            break
+        time.sleep(0.01)
+""", "--retries", "0"), "WorkerLost\ngone\n")
+
+    def test_a_task_that_holds_the_interpreter_lock_is_not_taken_for_dead(self):
+        self.check(self.go("""
+def task(seconds):
+    note(os.getpid())
+    ctypes.PyDLL(None).usleep(int(seconds * 1000000))
+    return seconds
+if __name__ == "__main__":
+    print(futures.submit(task, 2.5).result())
+"""), "2.5\n")
+        self.assertEqual(len(self.notes()), 1)
+
+
+@unittest.skipUnless(os.path.exists("/proc/self/environ"), "needs /proc")
+class Launcher(Case):
+    """Killed with SIGKILL: launcher, its agent, origin. Nothing of theirs is alive after 5 seconds."""
+
+    BUSY = """
+def nap(k):
+    subprocess.Popen(["sleep", "1000"])
+    time.sleep(1000)
+def lock(k):
+    note("lock", os.getpid())
+    ctypes.PyDLL(None).sleep(1000)
+def nest(k):
+    return futures.submit(nap, k).result()
+if __name__ == "__main__":
+    opened = [futures.submit(task, 1) for task in (nap, lock, nest)]
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    time.sleep(0.2)
+    print("busy", os.getpid(), flush=True)
+    futures.wait(opened)
+"""
+
+    def start(self, text=BUSY):
+        run = harness.start("-n", "4", self.script(HEAD + text), str(self.path))
+        run.await_out("busy")
+        run.await_out("\n")
+        return run, int(run.out.text().split()[1])
+
+    def kill(self, run, pid, number=signal.SIGKILL, seconds=5):
+        begin = time.monotonic()
+        os.kill(pid, number)
+        self.assert_gone(seconds)
+        self.assertLess(time.monotonic() - begin, seconds)
+        return run.finish(5)
+
+    def test_nothing_survives_a_killed_launcher(self):
+        run, _ = self.start()
+        self.kill(run, run.process.pid)
+
+    def test_nothing_survives_a_killed_origin_and_the_launcher_says_so(self):
+        run, origin = self.start()
+        result = self.kill(run, origin)
+        self.assertNotEqual(result.status, 0)
+        self.assertRegex(result.err, "SIGKILL|signal 9|killed")
+
+    def test_nothing_survives_a_killed_agent(self):
+        run, origin = self.start()
+        agent = next(process.parent for process in harness.processes() if process.pid == origin)
+        self.assertNotEqual(agent, run.process.pid)
+        self.assertNotEqual(self.kill(run, agent).status, 0)
+
+    def test_nothing_survives_a_launcher_that_is_told_to_end(self):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            run, _ = self.start()
+            self.assertNotEqual(self.kill(run, run.process.pid, number).status, 0)
+            self.path.unlink()
+
+    def test_nothing_survives_a_launcher_killed_at_its_start(self):
+        for delay in (0.02, 0.05, 0.08, 0.12, 0.2):
+            run = harness.start("-n", "4", self.script(HEAD + self.BUSY), str(self.path))
+            time.sleep(delay)
+            self.kill(run, run.process.pid)
+
+    def test_nothing_survives_a_launcher_killed_while_an_origin_floods_it(self):
+        run, _ = self.start("""
+def echo(data):
+    return data
+if __name__ == "__main__":
+    print("busy", os.getpid(), flush=True)
+    while True:
+        for _ in futures.map(echo, [bytes(3000000)] * 50):
+            pass
+""")
+        time.sleep(0.3)
+        self.kill(run, run.process.pid)
+
+    def test_nothing_survives_a_killed_launcher_with_stopped_workers(self):
+        run, _ = self.start("""
+def stop(k):
+    os.kill(os.getpid(), signal.SIGSTOP)
+if __name__ == "__main__":
+    opened = [futures.submit(stop, k) for k in range(2)]
+    time.sleep(0.3)
+    print("busy", os.getpid(), flush=True)
+    futures.wait(opened)
+""")
+        self.kill(run, run.process.pid)
+
+    def test_nothing_survives_a_script_that_dies_of_a_signal(self):
+        result = self.go("""
+def nap(k):
+    time.sleep(1000)
+if __name__ == "__main__":
+    opened = [futures.submit(nap, k) for k in range(9)]
+    os.kill(os.getpid(), signal.SIGSEGV)
+""")
+        self.assertNotEqual(result.status, 0)
+        self.assertRegex(result.err, "SIGSEGV|signal 11|[Ss]egmentation")
+
+
+if __name__ == "__main__":
+    unittest.main()
