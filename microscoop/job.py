@@ -4,8 +4,8 @@ Here stands what needs a look at this machine: is the script there, what does th
 """
 from __future__ import annotations
 
-import argparse
 import os
+from types import SimpleNamespace
 from typing import NamedTuple, Optional, Sequence
 
 from microscoop.errors import UsageError
@@ -33,17 +33,18 @@ class Job(NamedTuple):
     verbose: int  # -1 quiet, 0, 1, 2
 
 
-def make_job(options: argparse.Namespace, program: Sequence[str]) -> tuple[Job, Optional[str]]:
+def make_job(options: SimpleNamespace, program: Sequence[str]) -> tuple[Job, Optional[str]]:
     """The Job, and a warning if there is one; program: the script and its arguments. Raises UsageError."""
-    hosts = parse_words(options.hosts or [])
+    hosts = parse_words(options.hosts)
     if options.hostfile is not None:
         hosts = parse_hostfile(_read(options.hostfile), options.hostfile)
     shares, warning = distribute(hosts, options.n)
     job = Job(
-        script=_script(program, options), args=tuple(program[1:]), shares=tuple(shares), tunnel=options.tunnel,
-        ssh=options.ssh, python=options.python, prolog=options.prolog or None, path=_directory(options.path, shares),
-        send=tuple(options.send), pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env),
-        nice=options.nice, retries=options.retries, wait=options.wait, strict=options.strict,
+        script=_script(program, options), args=tuple(program[1:]), shares=tuple(shares),
+        tunnel=bool(options.tunnel), ssh=options.ssh_executable, python=options.python_interpreter,
+        prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
+        pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
+        retries=options.retries, wait=options.wait, strict=bool(options.strict),
         verbose=-1 if options.quiet else min(options.verbose, 2))
     return job, warning
 
@@ -58,7 +59,7 @@ def _read(hostfile: str) -> str:
         raise UsageError(f"the hostfile {hostfile!r} is not UTF-8 text") from None
 
 
-def _script(program: Sequence[str], options: argparse.Namespace) -> str:
+def _script(program: Sequence[str], options: SimpleNamespace) -> str:
     if not program:
         if options.check or options.dry_run:
             return ""

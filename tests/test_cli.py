@@ -24,31 +24,34 @@ from microscoop.job import Job, make_job
 ROOT = Path(__file__).resolve().parent.parent
 OWN_NAME = socket.gethostname()
 
-# words -> microscoop's own, the program's; every name that ends in .py exists, but for no.py
-SPLITS: list[tuple[str, str, str]] = [
-    ("script.py", "", "script.py"),
-    ("script.py -n 3 --help -- x", "", "script.py -n 3 --help -- x"),
-    ("-n 6 script.py a", "-n 6", "script.py a"),
-    ("-n6 script.py", "-n6", "script.py"),
-    ("-vn 6 script.py", "-vn 6", "script.py"),
-    ("-vn6 script.py", "-vn6", "script.py"),
-    ("-v -q script.py", "-v -q", "script.py"),
-    ("--path d script.py", "--path d", "script.py"),
-    ("--path=d script.py", "--path=d", "script.py"),
-    ("-pd script.py", "-pd", "script.py"),
-    ("--tunnel script.py", "--tunnel", "script.py"),
-    ("--nice -5 script.py", "--nice -5", "script.py"),
-    ("-- -odd.py -- x", "", "-odd.py -- x"),
-    ("--host a b script.py c", "--host a b", "script.py c"),
-    ("--hosts a b -n 2 script.py", "--hosts a b -n 2", "script.py"),
-    ("--host a b -- program x", "--host a b", "program x"),
-    ("--host a no.py b", "--host a no.py b", ""),
-    ("--host a.py.b script.py", "--host a.py.b", "script.py"),
-    ("--host a --host b script.py", "--host a --host b", "script.py"),
-    ("--host folder.py script.py", "--host folder.py", "script.py"),
-    ("-n 3", "-n 3", ""),
-    ("-n", "-n", ""),
-    ("", "", ""),
+# words -> the program's; every name that ends in .py exists as a file, but for no.py and folder.py
+PROGRAMS: list[tuple[str, str]] = [
+    ("script.py", "script.py"),
+    ("script.py -n 3 --help -- x", "script.py -n 3 --help -- x"),
+    ("-n 6 script.py a", "script.py a"),
+    ("-n6 script.py", "script.py"),
+    ("-vn 6 script.py", "script.py"),
+    ("-vn6 script.py", "script.py"),
+    ("-v -v script.py", "script.py"),
+    ("--path d script.py", "script.py"),
+    ("--path=d script.py", "script.py"),
+    ("--path= script.py", "script.py"),
+    ("-pd script.py", "script.py"),
+    ("--tunnel script.py", "script.py"),
+    ("--nice -5 script.py", "script.py"),
+    ("-- -odd.py -- x", "-odd.py -- x"),
+    ("--host a b script.py c", "script.py c"),
+    ("--hosts a b -n 2 script.py", "script.py"),
+    ("--host a b -- program x", "program x"),
+    ("--host a no.py b", ""),
+    ("--host a.py.b script.py", "script.py"),
+    ("--host a --host b script.py", "script.py"),
+    ("--host=a script.py", "script.py"),
+    ("--host folder.py script.py", "script.py"),
+    ("- -n", "- -n"),
+    ("-n 3", ""),
+    ("--", ""),
+    ("", ""),
 ]
 
 # words before script.py -> what they change in the Job
@@ -57,7 +60,7 @@ JOBS: list[tuple[list[str], dict[str, Any]]] = [
     (["-n", "3"], {"shares": (Share(Host("127.0.0.1", local=True), 3, True),)}),
     (["--host", "a", "b", "b", "-n", "3"], {"shares": (
         Share(Host("127.0.0.1", local=True), 0, True), Share(Host("a"), 1), Share(Host("b", 2), 2))}),
-    (["--host", "a", "--hosts", "a"], {"shares": (
+    (["--host", "a", "--hosts=a"], {"shares": (
         Share(Host("127.0.0.1", local=True), 0, True), Share(Host("a", 2), 2))}),
     (["--hostfile", "hosts"], {"shares": (
         Share(Host("127.0.0.1", 1, local=True), 1, True), Share(Host("a", None, "py"), None))}),
@@ -97,18 +100,19 @@ REFUSED: list[tuple[list[str], str]] = [
     (["no.py"], "there is no file 'no.py'"),
     (["-n", "3", "a", "script.py"], "there is no file 'a'"),
     (["--", "--help"], "there is no file '--help'"),
-    (["-"], "unknown option '-'"),
+    (["-"], "there is no file '-'"),
     (["folder.py"], "'folder.py' is a directory"),
     (["/dev/null"], "there is no file '/dev/null', where a script"),
-    (["-n", "0", "script.py"], "-n: expected a whole number from 1"),
+    (["-n", "0", "script.py"], "-n: expected a whole number of at least 1, found '0'"),
     (["-n", "-1", "script.py"], "found '-1'"),
     (["-n", "x", "script.py"], "found 'x'"),
     (["-n", "1.5", "script.py"], "found '1.5'"),
     (["-n", "1_0", "script.py"], "found '1_0'"),
     (["-n", "9" * 5000, "script.py"], "-n: expected a whole number"),
     (["-n", "", "script.py"], "found ''"),
-    (["-n"], "-n: expected one argument"),
-    (["--nice", "20", "script.py"], "from -20 to 19"),
+    (["-n"], "-n: expected a value"),
+    (["--nice", "21", "script.py"], "from -20 to 19"),
+    (["--nice", "--5", "script.py"], "--nice: expected a value, found the option '--5'"),
     (["--retries", "-1", "script.py"], "--retries: expected a whole number"),
     (["--wait", "soon", "script.py"], "--wait: expected a number of seconds, found 'soon'"),
     (["--wait", "-1", "script.py"], "found '-1'"),
@@ -120,7 +124,13 @@ REFUSED: list[tuple[list[str], str]] = [
     (["-x", "script.py"], "unknown option '-x'"),
     (["-xv", "script.py"], "unknown option '-xv'"),
     (["--zzzz=3", "script.py"], "unknown option '--zzzz=3'"),
-    (["--tunnel=x", "script.py"], "--tunnel: ignored explicit argument 'x'"),
+    (["--tunnel=x", "script.py"], "--tunnel: takes no value, found 'x'"),
+    (["--path", "--tunnel", "script.py"], "--path: expected a value, found the option '--tunnel'"),
+    (["-vx", "script.py"], "unknown option '-vx'"),
+    (["-vb1", "script.py"], "leave out -b"),
+    (["--host=a", "b", "script.py"], "there is no file 'b'"),
+    (["--verbos", "script.py"], "is --verbose meant?"),
+    (["--hots", "a", "script.py"], "is --host"),
     (["-b", "2", "script.py"], "leave out -b"),
     (["-b2", "script.py"], "leave out -b"),
     (["--rsh", "script.py"], "rsh {host}"),
@@ -128,7 +138,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--backend=ZMQ", "script.py"], "leave out --backend"),
     (["--external-hostname", "x", "script.py"], "leave out --external-hostname"),
     (["--debug", "script.py"], "-vv says"),
-    (["--host", "script.py"], "--host/--hosts: expected at least one argument"),
+    (["--host", "script.py"], "--host: expected at least one host"),
+    (["--hosts", "-n", "3", "script.py"], "--hosts: expected at least one host"),
     (["--host", "a", "--hostfile", "hosts", "script.py"], "--host and --hostfile exclude each other"),
     (["--host", "a:4", "script.py"], "4 slots or a port?"),
     (["--host", "a", "4", "script.py"], "'4': a count?"),
@@ -212,9 +223,9 @@ class InFolder(unittest.TestCase):
 
 class Words(InFolder):
     def test_all_that_follows_the_script_is_the_programs(self) -> None:
-        for words, own, program in SPLITS:
+        for words, program in PROGRAMS:
             with self.subTest(words):
-                self.assertEqual(cli.split(words.split()), (own.split(), program.split()))
+                self.assertEqual(cli.parse(words.split())[1], program.split())
 
     def test_each_option_reaches_the_job(self) -> None:
         for words, changes in JOBS:
@@ -228,7 +239,7 @@ class Words(InFolder):
 
     def test_without_pythonpath_here_there_is_none(self) -> None:
         with variables(PYTHONPATH=None):
-            job, _ = make_job(cli.parse([]), ["script.py"])
+            job, _ = make_job(*cli.parse(["script.py"]))
         self.assertIsNone(job.pythonpath)
 
 
