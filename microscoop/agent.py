@@ -1,0 +1,378 @@
+"""The agent: parent of a host's processes.  Runs on each host, the head's own too; one thread, no code of the user.
+
+It forks them, reaps them, says how each ended, passes on what they say and print, replaces nobody by itself, and ends
+them all when the head is gone.  On the head it passes each process's near end to the launcher, so nothing is relayed
+there; elsewhere it keeps them and wraps their frames in Relay.
+"""
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from array import array
+from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+from . import child
+from .child import Settings
+from .loop import Loop
+from .ports import Port
+from .protocol import (
+    BEGUN,
+    LATER,
+    ORIGIN,
+    WORKER,
+    Channel,
+    Died,
+    End,
+    Hello,
+    Kill,
+    Message,
+    Note,
+    Ping,
+    Print,
+    Printed,
+    Relay,
+    Spawn,
+    Up,
+    decode,
+    encode,
+)
+
+STOPPED = 30               # seconds that a worker may be stopped before it is replaced
+SILENCE = 30               # seconds without a word from the head
+BEAT = 5                   # seconds between looks at that
+UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout and stderr
+NOTE_SIZE = mmap.PAGESIZE
+ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
+
+
+class Child(NamedTuple):
+    """A process that this agent has forked."""
+    process: int
+    pid: int
+    kind: int
+    note: mmap.mmap            # the items that it is on
+    lifeline: int              # as long as we hold this, it lives
+    port: Optional[Port]
+
+
+class Agent:
+    """One host's processes, and the way to the head."""
+
+    def __init__(self, channel: Channel, settings: Settings, passing: Optional[socket.socket], foreground: bool) -> None:
+        self.loop = Loop()
+        self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
+        self._children: Dict[int, Child] = {}          # by process number
+        self._stopped: Dict[int, float] = {}           # process -> when it was stopped
+        self._unprinted = 0
+        self._over = False
+        self._heard = self._beat = time.monotonic()
+        self._handlers: Dict[type, Callable[[Any], None]] = {
+            Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed, Relay: self._down}
+        self._wake, self._signal = os.pipe()
+        for end in (self._wake, self._signal):
+            os.set_blocking(end, False)
+
+    def run(self) -> None:
+        """Serve the head until it says End or is gone; then nothing of ours is left here."""
+        assert threading.active_count() == 1, "an agent forks: it must not have threads"
+        signal.set_wakeup_fd(self._signal)
+        signal.signal(signal.SIGCHLD, _nothing)
+        signal.signal(signal.SIGINT, _nothing)         # Ctrl-C is for the origin
+        self.loop.read(self._wake, self._reap)
+        self.loop.read(self._channel.reader, self._from_head)
+        if self._passing is None:
+            self.loop.after(BEAT, self._listen)
+        try:
+            while not self._over:
+                self.loop.turn()
+        finally:
+            self._end_all()
+
+    # The head
+
+    def _from_head(self) -> None:
+        try:
+            frames = self._channel.receive()
+        except (EOFError, OSError):
+            self._over = True
+            return
+        self._heard = time.monotonic()
+        for frame in frames:
+            message = decode(frame)
+            self._handlers[type(message)](message)
+
+    def _send(self, message: Message) -> None:
+        self.loop.send(self._channel, encode(message))
+
+    def _listen(self) -> None:
+        """Give up a head that says nothing, but not because this machine itself was asleep."""
+        now = time.monotonic()
+        if now - self._beat > 2 * BEAT:
+            self._heard = now
+        self._beat = now
+        self._over = self._over or now - self._heard > SILENCE
+        self.loop.after(BEAT, self._listen)
+
+    def _end(self, message: End) -> None:
+        self._over = True
+
+    def _kill(self, message: Kill) -> None:
+        if message.process in self._children:
+            _end_process(self._children[message.process])
+
+    # Forking
+
+    def _spawn(self, message: Spawn) -> None:
+        near, far = socket.socketpair()
+        pipes = os.pipe() + os.pipe() if message.kind == WORKER else ()
+        lifeline = os.pipe()
+        note = mmap.mmap(-1, NOTE_SIZE)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        assert threading.active_count() == 1
+        pid = os.fork()
+        if pid == 0:
+            near.close()
+            os.close(lifeline[1])
+            self._become(message, far, pipes, lifeline[0], note)
+        far.close()
+        for end in (*pipes[1::2], lifeline[0]):
+            os.close(end)
+        if self._own_group(message.kind):
+            _set_group(pid)
+        self._children[message.process] = Child(message.process, pid, message.kind, note, lifeline[1],
+                                                self._hand_out(message.process, pid, near, pipes[::2]))
+
+    def _own_group(self, kind: int) -> bool:
+        """All but an origin that may read from the terminal: that needs the launcher's group."""
+        return kind == WORKER or not self._foreground
+
+    def _hand_out(self, process: int, pid: int, near: socket.socket, pipes: Tuple[int, ...]) -> Optional[Port]:
+        """Give the near end to the launcher, or keep it here and say that the process is up."""
+        if self._passing is not None:
+            ends = array("i", [near.fileno(), *pipes])
+            self._passing.sendmsg([ENDS.pack(process, pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
+            near.close()
+            for pipe in pipes:
+                os.close(pipe)
+            return None
+        port = Port(process, near.detach(), *pipes)
+        self._send(Up(process, pid))
+        self.loop.read(port.channel.reader, lambda: self._up(port))
+        for pipe in port.pipes:
+            self.loop.read(pipe, lambda: self._print(port, True))
+        return port
+
+    def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int, note: mmap.mmap) -> NoReturn:
+        """The child: nothing of the agent's stays open here."""
+        try:
+            own = self._own_group(message.kind)
+            if own:
+                _set_group(0)
+            _hang_on(lifeline, own)
+            self._let_go()
+            child.signals([signal.SIGCHLD])
+            if message.kind == ORIGIN:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                child.origin(self._settings, message.process, far)
+            _redirect(pipes)
+            child.worker(self._settings, message.process, far, memoryview(note).cast("Q"))
+        except BaseException:                          # a defect of ours must not return into the agent's loop
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(70)
+
+    def _let_go(self) -> None:
+        """Close what belongs to the agent, in a child."""
+        ours = {self._wake, self._signal, self._channel.reader, self._channel.writer, *self.loop.descriptors()}
+        for other in self._children.values():
+            ours.add(other.lifeline)
+            if other.port is not None:
+                ours.update((other.port.channel.reader, *other.port.pipes))
+        if self._passing is not None:
+            ours.add(self._passing.detach())
+        for descriptor in ours:
+            os.close(descriptor)
+
+    # What the processes say and print; only where nothing is passed on
+
+    def _up(self, port: Port) -> None:
+        try:
+            frames = port.frames()
+        except (EOFError, OSError):
+            self.loop.forget(port.channel.reader)      # its end is told by waitpid
+            return
+        self._print(port, False)
+        for frame in frames:
+            self.loop.send(self._channel, encode(Relay(port.process, frame)), frame[0] == LATER)
+
+    def _down(self, message: Relay) -> None:
+        target = self._children.get(message.process)
+        if target is not None and target.port is not None:
+            self.loop.send(target.port.channel, message.body, message.body[0] == LATER)
+
+    def _print(self, port: Port, whole: bool) -> None:
+        before = list(port.pipes)
+        for stream, text in port.printed(whole):
+            self._unprinted += len(text)
+            self._send(Print(port.process, stream, text))
+        for pipe in before:
+            if pipe not in port.pipes or self._unprinted > UNPRINTED:
+                self.loop.forget(pipe)                 # closed, or the head is slow to print
+
+    def _printed(self, message: Printed) -> None:
+        self._unprinted -= message.count
+        if self._unprinted <= UNPRINTED:
+            for one in self._children.values():
+                for pipe in one.port.pipes if one.port else ():
+                    self.loop.read(pipe, lambda port=one.port: self._print(port, True))  # type: ignore[misc]
+
+    # Deaths
+
+    def _reap(self) -> None:
+        """Take in every change of a child's state."""
+        os.read(self._wake, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for one in [c for c in self._children.values() if c.pid == pid]:
+                self._changed(one, status)
+
+    def _changed(self, one: Child, status: int) -> None:
+        if os.WIFSTOPPED(status):
+            self._stopped[one.process] = time.monotonic()
+            if one.kind == WORKER:
+                self.loop.after(STOPPED, lambda: self._replace(one.process))
+        elif os.WIFCONTINUED(status):
+            self._stopped.pop(one.process, None)
+        else:
+            self._buried(one, status)
+
+    def _replace(self, process: int) -> None:
+        """A worker that was stopped and not continued since is of no use."""
+        since = self._stopped.get(process)
+        if since is not None and process in self._children and time.monotonic() - since >= STOPPED - 0.5:
+            _end_process(self._children[process])
+
+    def _buried(self, one: Child, status: int) -> None:
+        del self._children[one.process]
+        self._stopped.pop(one.process, None)
+        if self._own_group(one.kind):
+            _end_process(one)                          # what it forked goes with it
+        os.close(one.lifeline)
+        if one.port is not None:
+            for frame in one.port.last():
+                self.loop.send(self._channel, encode(Relay(one.process, frame)), False)
+            self._print(one.port, False)
+            self.loop.drop(one.port.channel)
+            for pipe in list(one.port.pipes):
+                self.loop.forget(pipe)
+            one.port.close()
+        begun = b"".join(BEGUN.pack(*noted) for noted in _noted(one.note))
+        one.note.close()
+        self._send(Died(one.process, status, begun))
+
+    def _end_all(self) -> None:
+        """Whatever happens to us, nothing of ours stays behind."""
+        for one in self._children.values():
+            _end_process(one)
+        for one in self._children.values():
+            os.waitpid(one.pid, 0)
+            os.close(one.lifeline)
+
+
+def _nothing(*_: object) -> None:
+    """A handler, since a signal that is ignored would be ignored in programs that tasks start, too."""
+
+
+def _set_group(pid: int) -> None:
+    """Make it the leader of a process group; parent and child both do, whoever comes first."""
+    try:
+        os.setpgid(pid, pid)
+    except (PermissionError, ProcessLookupError):      # it has done so and gone on, or has ended already
+        return
+
+
+def _end_process(one: Child) -> None:
+    """SIGKILL for the process, and for its group if it leads one."""
+    for kill in (os.killpg, os.kill) if one.pid != os.getpgrp() else (os.kill,):
+        try:
+            kill(one.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # gone
+            continue
+
+
+def _hang_on(lifeline: int, group: bool) -> None:
+    """Die with the agent, however it dies: its end of the pipe closes, and the kernel sends us (our group) SIGKILL.
+
+    That works while a task holds the interpreter lock too.  Linux; elsewhere the reader thread sees the end of file.
+    fcntl(2): F_SETSIG, F_SETOWN with a negative number for a group.
+    """
+    if not hasattr(fcntl, "F_SETSIG"):
+        return
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _redirect(pipes: Tuple[int, ...]) -> None:
+    """A worker's stdin, stdout and stderr."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (pipes[1], 1), (pipes[3], 2)):
+        os.dup2(descriptor, target)
+    for descriptor in (nothing, *pipes):
+        os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _noted(note: mmap.mmap) -> List[Tuple[int, int, int]]:
+    """The (owner, call, item) that a process was on when it died."""
+    with memoryview(note) as raw, raw.cast("Q") as numbers:
+        return [tuple(numbers[i:i + 3]) for i in range(0, len(numbers) - 2, 3) if numbers[i]]  # type: ignore[misc]
+
+
+# How an agent begins -------------------------------------------------------------------------------------------------
+
+def fork_local(settings: Settings, foreground: bool) -> Tuple[int, socket.socket, socket.socket]:
+    """Fork this machine's agent: its pid, the launcher's end of its channel, and where near ends arrive."""
+    ours, theirs = socket.socketpair()
+    arrivals, passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        passing.close()
+        return pid, ours, arrivals
+    status = 70
+    try:
+        ours.close()
+        arrivals.close()
+        Agent(Channel(theirs.fileno(), theirs.fileno()), settings, passing, foreground).run()
+        status = 0
+    except BaseException:                              # the launcher's code above us must not go on in this process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:
+    """The launcher's side: (process, pid, descriptors) of a process that the local agent has forked."""
+    ends = array("i")
+    data, parts, _, _ = arrivals.recvmsg(ENDS.size, socket.CMSG_SPACE(3 * ends.itemsize))
+    for level, kind, content in parts:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            ends.frombytes(content[:len(content) - len(content) % ends.itemsize])
+    process, pid = ENDS.unpack(data)
+    return process, pid, list(ends)

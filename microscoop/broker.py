@@ -1,0 +1,448 @@
+"""The broker: which process runs what.  Runs in the launcher; pure: no I/O, no clock, no random number.
+
+    owner   --Surplus-->  broker                  I have items, and no credit
+    owner  <--Credit----  broker                  the stock is low: send so many blocks
+    owner   --Block---->  broker  --Block-->  worker      waits in the stock in between
+    owner  <--Result----  broker  <--Result-- worker      in order, front to back, perhaps in several parts
+    owner  <--Lost------  broker  <--Back---- worker      not begun, or the worker died: yours again
+
+`handle(event, now)` takes what has happened and gives the actions to carry out.  For each block the broker knows who
+owns it and who holds it; for each item it knows nothing.  What it promises, after every event (the simulation in
+tests/ checks it):
+
+  * A block that an owner has sent is in the stock, or held by one living process, or has been answered to the owner
+    by Results and Losts that cover each of its items once.
+  * A result counts only if its sender holds the items.  Nobody holds what a dead process held, and a process number is
+    never used again, so a late result finds no holder.
+  * Blocks of a dead owner are nowhere.
+  * While a process is idle and an owner has items, a block, a credit or a surplus notice is on its way.
+"""
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Type, Union
+
+from .protocol import (
+    ALONE,
+    CHARGED,
+    FREE,
+    ORIGIN,
+    WORKER,
+    Back,
+    Block,
+    Credit,
+    Drop,
+    Idle,
+    Lost,
+    Message,
+    Piece,
+    Pull,
+    Result,
+    Surplus,
+    Taken,
+    Unfit,
+)
+
+STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
+BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
+AHEAD = 50                 # a block is given ahead only if it lasts less than so many round trips
+
+
+# What happens --------------------------------------------------------------------------------------------------------
+
+class HostUp(NamedTuple):
+    """An agent can fork so many workers."""
+    host: str
+    workers: int
+    round_trip: float      # seconds
+
+
+class Open(NamedTuple):
+    """Enough hosts are up: let the script begin, on this one."""
+    host: str
+
+
+class HostDown(NamedTuple):
+    """An agent is gone, and with it every process of the host."""
+    host: str
+    why: str
+
+
+class ProcessUp(NamedTuple):
+    process: int
+
+
+class Heard(NamedTuple):
+    """A process has said something."""
+    process: int
+    message: Message
+
+
+class ProcessDied(NamedTuple):
+    """A process has ended; `begun` are the (owner, call, item) that it was on."""
+    process: int
+    why: str
+    begun: Tuple[Tuple[int, int, int], ...]
+
+
+Event = Union[HostUp, Open, HostDown, ProcessUp, Heard, ProcessDied]
+
+
+# What is to be done --------------------------------------------------------------------------------------------------
+
+class Send(NamedTuple):
+    process: int
+    message: Message
+
+
+class Start(NamedTuple):
+    """Have this host fork a process."""
+    host: str
+    process: int
+    kind: int
+
+
+class LeaveOut(NamedTuple):
+    """Use this host no more: its workers do not live."""
+    host: str
+    why: str
+
+
+class Over(NamedTuple):
+    """The origin has ended."""
+    why: str
+
+
+Action = Union[Send, Start, LeaveOut, Over]
+
+
+# What is known -------------------------------------------------------------------------------------------------------
+
+class Held:
+    """Items that a process holds: those of one block whose results have not come."""
+    __slots__ = ("owner", "call", "first", "end", "planned", "finished")
+
+    def __init__(self, block: Block) -> None:
+        self.owner, self.call, self.first = block.owner, block.call, block.first
+        self.end, self.planned = block.first + block.count, block.planned
+        self.finished = False      # its result is a stream that the owner pulls
+
+
+class Process:
+    """A worker or the origin, as the broker sees it."""
+    __slots__ = ("number", "host", "kind", "idle", "load", "held", "credit", "surplus", "stock")
+
+    def __init__(self, number: int, host: Host, kind: int) -> None:
+        self.number, self.host, self.kind = number, host, kind
+        self.idle = False          # said Idle, and nothing was given since
+        self.load = 0              # microseconds planned of what was given since
+        self.held: List[Held] = []
+        self.credit = 0
+        self.surplus = 0
+        self.stock: Deque[Block] = deque()
+
+    def find(self, owner: int, call: int, first: int) -> Optional[Held]:
+        """The holding that item belongs to."""
+        for held in self.held:
+            if held.owner == owner and held.call == call and held.first <= first < held.end:
+                return held
+        return None
+
+
+class Host:
+    """A machine, and how its workers fare."""
+    __slots__ = ("name", "round_trip", "processes", "deaths")
+
+    def __init__(self, name: str, round_trip: float) -> None:
+        self.name = name
+        self.round_trip = int(round_trip * 1e6)
+        self.processes: Dict[int, Process] = {}
+        self.deaths = 0            # in a row, without a finished task
+
+
+class Broker:
+    """The state and all its transitions."""
+
+    def __init__(self) -> None:
+        self.hosts: Dict[str, Host] = {}
+        self.processes: Dict[int, Process] = {}
+        self.late = 0                               # results that nobody waits for
+        self._workers = 0                           # that are up
+        self._next = 1
+        self._stocked = 0                           # blocks
+        self._granted = 0                           # credits of owners with a surplus
+        self._turns: Deque[Process] = deque()       # owners with blocks in the stock, in turn
+        self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
+        self._idle: Dict[int, Process] = {}
+        self._ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
+        self._actions: List[Action] = []
+
+    def handle(self, event: Event, now: float) -> List[Action]:
+        """Take in one event; `now` is in seconds, on any clock."""
+        _EVENTS[type(event)](self, event, now)
+        self._give()
+        self._grant()
+        actions, self._actions = self._actions, []
+        return actions
+
+    # Hosts and processes
+
+    def _host_up(self, event: HostUp, now: float) -> None:
+        host = self.hosts[event.host] = Host(event.host, event.round_trip)
+        for _ in range(event.workers):
+            self._start(host, WORKER)
+
+    def _open(self, event: Open, now: float) -> None:
+        self._start(self.hosts[event.host], ORIGIN)
+
+    def _start(self, host: Host, kind: int) -> None:
+        process = host.processes[self._next] = Process(self._next, host, kind)
+        self._next += 1
+        self._actions.append(Start(host.name, process.number, kind))
+
+    def _process_up(self, event: ProcessUp, now: float) -> None:
+        for host in self.hosts.values():
+            if event.process in host.processes:
+                process = self.processes[event.process] = host.processes[event.process]
+                self._workers += process.kind == WORKER
+
+    def _host_down(self, event: HostDown, now: float) -> None:
+        host = self.hosts.pop(event.host, None)
+        for process in list(host.processes.values()) if host else ():
+            self._bury(process, event.why, None)
+
+    def _died(self, event: ProcessDied, now: float) -> None:
+        process = next((host.processes[event.process] for host in self.hosts.values()
+                        if event.process in host.processes), None)
+        if process is None:
+            return
+        self._bury(process, event.why, event.begun)
+        host = process.host
+        if process.kind == ORIGIN:
+            return
+        if not event.begun or len(self.hosts) > 1:  # a task that kills its worker says nothing about the only host
+            host.deaths += 1
+        if host.deaths < BAD_STARTS:
+            self._start(host, WORKER)
+        elif not any(other.kind == WORKER for other in host.processes.values()):
+            self._actions.append(LeaveOut(host.name, event.why))
+
+    def workers(self) -> int:
+        """Workers that are up or are being started."""
+        return sum(process.kind == WORKER for host in self.hosts.values() for process in host.processes.values())
+
+    def _bury(self, process: Process, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
+        """Forget a process; give back what it held, drop what it owned."""
+        process.host.processes.pop(process.number, None)
+        if self.processes.pop(process.number, None) and process.kind == WORKER:
+            self._workers -= 1
+        self._idle.pop(process.number, None)
+        self._ahead.pop(process.number, None)
+        self._set_surplus(process, 0, 0)
+        self._drop_stock(process, 0)
+        self._tell_holders(Drop(process.number, 0))
+        for held in process.held:
+            if held.owner in self.processes:
+                self._hand_back(held, why, begun)
+        process.held = []
+        if process.kind == ORIGIN:
+            self._actions.append(Over(why))
+
+    def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
+        """Tell the owner of each item that the dead process held: not begun, begun, or nobody knows."""
+        body = why.encode("utf-8", "backslashreplace")
+        if held.finished:
+            self._lost(held, held.first, held.end, FREE, body)
+        elif begun is None:        # the host is gone; an item that was alone is taken for begun
+            self._lost(held, held.first, held.end, CHARGED if held.end - held.first == 1 else ALONE, body)
+        else:
+            at = held.first
+            for owner, call, item in sorted(begun):
+                if (owner, call) == (held.owner, held.call) and at <= item < held.end:
+                    self._lost(held, at, item, FREE, body)
+                    self._lost(held, item, item + 1, CHARGED, body)
+                    at = item + 1
+            self._lost(held, at, held.end, FREE, body)
+
+    def _lost(self, held: Held, first: int, end: int, verdict: int, body: bytes = b"") -> None:
+        if first < end:
+            self._actions.append(Send(held.owner, Lost(held.call, first, end - first, verdict, body)))
+
+    # Messages
+
+    def _heard(self, event: Heard, now: float) -> None:
+        process = self.processes.get(event.process)
+        if process is not None:                     # else it is dead, and what it said comes late
+            _MESSAGES[type(event.message)](self, process, event.message)
+
+    def _block(self, owner: Process, block: Block) -> None:
+        block = block._replace(owner=owner.number)
+        if not owner.stock:
+            self._turns.append(owner)
+        owner.stock.append(block)
+        self._stocked += 1
+        self._set_surplus(owner, block.surplus, max(owner.credit - 1, 0))
+
+    def _surplus(self, owner: Process, message: Surplus) -> None:
+        self._set_surplus(owner, message.items, owner.credit)
+
+    def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
+        """Credits count as granted only while their owner has something to spend them on."""
+        self._granted -= owner.credit if owner.surplus else 0
+        owner.surplus, owner.credit = surplus, credit
+        self._granted += credit if surplus else 0
+        if surplus and not credit:
+            self._hungry.setdefault(owner.number, owner)
+        else:
+            self._hungry.pop(owner.number, None)
+
+    def _unfit(self, worker: Process, message: Unfit) -> None:
+        """The script does not load there: no other worker of that host will do better."""
+        worker.host.deaths = BAD_STARTS
+        self._actions.append(LeaveOut(worker.host.name, bytes(message.body).decode("utf-8", "replace")))
+
+    def _idle_(self, process: Process, message: Idle) -> None:
+        process.idle = bool(message.idle)
+        self._ahead.pop(process.number, None)
+        if message.idle:
+            process.load = 0
+            self._idle[process.number] = process
+        else:
+            self._idle.pop(process.number, None)
+
+    def _result(self, worker: Process, result: Result) -> None:
+        held = worker.find(result.owner, result.call, result.first)
+        if held is None or held.finished or held.first != result.first or result.first + result.count > held.end:
+            self.late += 1
+            return
+        worker.host.deaths = 0
+        if result.size:                             # stays held until the owner has it
+            self._split(worker, held, result.first + result.count)
+            held.finished = True
+        else:
+            held.first += result.count
+        if held.first == held.end or held.finished:
+            worker.load = max(worker.load - held.planned, 0)
+            if not worker.idle:
+                self._ahead[worker.number] = worker
+        if held.first == held.end:
+            worker.held.remove(held)
+        if result.owner in self.processes:
+            self._actions.append(Send(result.owner, result._replace(worker=worker.number)))
+
+    def _split(self, worker: Process, held: Held, at: int) -> None:
+        """Let the holding end at this item; the rest becomes one of its own."""
+        if at < held.end:
+            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0))
+            worker.held.append(rest)
+            held.end = at
+
+    def _taken(self, owner: Process, message: Taken) -> None:
+        worker = self.processes.get(message.worker)
+        held = worker and worker.find(owner.number, message.call, message.first)
+        if worker and held and held.finished:
+            worker.held.remove(held)
+            self._actions.append(Send(worker.number, message._replace(owner=owner.number)))
+
+    def _back(self, worker: Process, message: Back) -> None:
+        held = worker.find(message.owner, message.call, message.first)
+        if held is None or held.finished or message.first + message.count != held.end:
+            self.late += 1
+            return
+        held.end = message.first
+        if held.first == held.end:
+            worker.held.remove(held)
+            worker.load = max(worker.load - held.planned, 0)
+        if message.owner in self.processes:
+            self._actions.append(Send(message.owner, Lost(message.call, message.first, message.count, FREE)))
+
+    def _drop(self, owner: Process, message: Drop) -> None:
+        self._drop_stock(owner, message.call)
+        self._tell_holders(Drop(owner.number, message.call))
+
+    def _drop_stock(self, owner: Process, call: int) -> None:
+        kept = deque(block for block in owner.stock if call and block.call != call)
+        self._stocked -= len(owner.stock) - len(kept)
+        if owner.stock and not kept:
+            self._turns.remove(owner)
+        owner.stock = kept
+
+    def _tell_holders(self, message: Drop) -> None:
+        """Holders of unwanted items; they may skip what they have not begun."""
+        for process in self.processes.values():
+            held = process.held
+            gone = [h for h in held if h.owner == message.owner and message.call in (0, h.call)]
+            if gone:
+                process.held = [h for h in held if h not in gone]
+                process.load = max(process.load - sum(h.planned for h in gone), 0)
+                self._actions.append(Send(process.number, message))
+
+    def _pull(self, receiver: Process, message: Pull) -> None:
+        self._pass_on(message.to, message._replace(by=receiver.number))
+
+    def _piece(self, sender: Process, message: Piece) -> None:
+        self._pass_on(message.to, message)
+
+    def _pass_on(self, to: int, message: Message) -> None:
+        if to in self.processes:                    # else its end is known, and told to the other side
+            self._actions.append(Send(to, message))
+
+    # Stock and credit
+
+    def _give(self) -> None:
+        """A block to each process that is idle; then ahead of time where the way is long."""
+        while self._turns and self._idle:
+            _, worker = self._idle.popitem()
+            worker.idle = False
+            self._hand_over(worker)
+        while self._turns and self._ahead and self._stocked >= self._workers:
+            _, worker = self._ahead.popitem()
+            while self._turns and self._may_go_ahead(worker, self._turns[0].stock[0].planned):
+                self._hand_over(worker)
+
+    def _may_go_ahead(self, worker: Process, planned: int) -> bool:
+        """Blocks on their way and at work should last one round trip, and one block more."""
+        trip = worker.host.round_trip
+        return 0 < planned < AHEAD * trip and worker.load < trip + planned
+
+    def _hand_over(self, worker: Process) -> None:
+        owner = self._turns.popleft()
+        block = owner.stock.popleft()
+        if owner.stock:
+            self._turns.append(owner)
+        self._stocked -= 1
+        worker.held.append(Held(block))
+        worker.load += block.planned
+        if block.planned:
+            self._ahead[worker.number] = worker
+        self._actions.append(Send(worker.number, block))
+
+    def _grant(self) -> None:
+        """Fill the stock up when a quarter of it is gone; never let an idle process wait for it."""
+        if not self._hungry or not self._workers:
+            return
+        target = STOCK * self._workers
+        missing = target - self._stocked - self._granted
+        if missing < max(target // 4, 1):
+            if self._stocked or not self._idle:
+                return
+            missing = len(self._hungry)
+        share = max(missing // len(self._hungry), 1)
+        for owner in list(self._hungry.values()):
+            if missing <= 0:
+                break
+            blocks = min(share, owner.surplus)
+            missing -= blocks
+            self._set_surplus(owner, owner.surplus, owner.credit + blocks)
+            self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
+
+
+_EVENTS: Dict[Type[Any], Callable[[Broker, Any, float], None]] = {
+    HostUp: Broker._host_up, Open: Broker._open, HostDown: Broker._host_down, ProcessUp: Broker._process_up, Heard: Broker._heard,
+    ProcessDied: Broker._died,
+}
+_MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
+    Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
+    Unfit: Broker._unfit,
+    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
+}

@@ -1,0 +1,192 @@
+"""What a forked process becomes: the origin, which runs the script, or a worker, which loads it.  Runs in both.
+
+The agent forks; everything here happens in the child, which never returns into the agent's code.
+"""
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import sys
+import threading
+from types import ModuleType
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+from . import futures
+from .errors import Status
+from .owner import Link, Owner
+from .protocol import Unfit
+from .worker import Worker, flush_output
+
+GUARD = ("futures.%s was called while a worker was loading the script: put what only the origin shall do under "
+         "`if __name__ == \"__main__\":`")
+
+
+class Settings(NamedTuple):
+    """How the processes of one host are to be."""
+    host: str
+    script: str                    # where it is on this host
+    argv: Tuple[str, ...]          # the program's sys.argv
+    path0: str                     # the program's sys.path[0]
+    directory: Optional[str]       # working directory of the workers; None: as it is
+    pythonpath: Tuple[str, ...]
+    env: Dict[str, str]
+    nice: int
+    retries: int
+    workers: int                   # in all, as far as known at the start
+
+
+class Loading(Owner):
+    """Stands in for the owner while a worker loads the script."""
+
+    def __init__(self) -> None:
+        return                                     # nothing to set up: no call gets further than its first step
+
+    def serial(self) -> int:
+        raise RuntimeError(GUARD % "map or submit")
+
+    def finish(self) -> None:
+        raise RuntimeError(GUARD % "shutdown")
+
+
+def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
+    """Run the script as `__main__`, and end as Python would."""
+    owner = Owner(Link(sock), number, settings.workers, settings.retries)
+    os.register_at_fork(after_in_child=sock.close)
+    _arguments(settings)
+    owner.start()
+    futures.enter(owner)
+    status = _run(settings, owner)
+    _leave(status)
+
+
+def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
+    """Load the script as `__mp_main__`, and serve."""
+    where = "%s/%d" % (settings.host, number)
+    link = Link(sock)
+    os.register_at_fork(after_in_child=sock.close)
+    _surroundings(settings)
+    _arguments(settings)
+    futures.enter(Loading())
+    try:
+        _load(settings.script)
+    except BaseException as error:                 # whatever the script raises while it is loaded
+        link.send(Unfit(_report(error).encode("utf-8", "backslashreplace")))
+        flush_output()
+        os._exit(Status.UNFIT)
+    me = Worker(link, number, settings.workers, settings.retries, where, note)
+    futures.enter(me)
+    me.start()
+    me.serve()
+    os._exit(0)
+
+
+def _surroundings(settings: Settings) -> None:
+    os.environ.update(settings.env)
+    if settings.directory is not None:
+        os.chdir(settings.directory)
+    if settings.nice:
+        os.nice(settings.nice)
+
+
+def _arguments(settings: Settings) -> None:
+    sys.argv[:] = settings.argv
+    sys.path[0:1] = [settings.path0]
+    sys.path[1:1] = [p for p in settings.pythonpath if p not in sys.path]
+
+
+def _module(name: str, script: str) -> ModuleType:
+    """The module of the script, under both names that pickles may use for it."""
+    module = ModuleType(name)
+    module.__file__ = script
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+    return module
+
+
+def _code(script: str) -> Any:
+    with open(script, "rb") as file:
+        return compile(file.read(), script, "exec", dont_inherit=True)
+
+
+def _load(script: str) -> None:
+    exec(_code(script), _module("__mp_main__", script).__dict__)
+
+
+def _run(settings: Settings, owner: Owner) -> int:
+    """Run the script; finish what it submitted, unless it failed.  Its exit status."""
+    module = _module("__main__", settings.script)
+    try:
+        exec(_code(settings.script), module.__dict__)
+        owner.finish()
+        return Status.OK
+    except SystemExit as error:
+        status = _exit_status(error)
+        if status == Status.OK:
+            owner.finish()
+        return status
+    except BaseException as error:
+        return _uncaught(error)
+
+
+def _exit_status(error: SystemExit) -> int:
+    """As Python takes it: a number, nothing, or a text for stderr."""
+    if error.code is None:
+        return Status.OK
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return Status.FAILED
+
+
+def _uncaught(error: BaseException) -> int:
+    """Say what Python would say, without our own frames."""
+    if isinstance(error, BrokenPipeError) and _deaf(sys.stdout):
+        return Status.FAILED                       # `| head`: nobody listens any more, and that is no mishap
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+
+
+def _report(error: BaseException) -> str:
+    """The traceback of an error while loading the script, from the script on; the last line first, for one-line use."""
+    import traceback
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    last = traceback.format_exception_only(type(error), error)[-1].strip()
+    return last + "\n" + "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _deaf(stream: Any) -> bool:
+    """Whether nobody reads this stream; if so, what is still in its buffer goes to /dev/null."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    except (AttributeError, ValueError, OSError):
+        return False
+    return False
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process as the interpreter would: join threads, run atexit, flush."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException as error:                 # SystemExit in an exit handler, or Ctrl-C meanwhile
+        status = _exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
+    if _deaf(sys.stdout):
+        status = status or Status.FAILED
+    flush_output()
+    os._exit(status)
+
+
+def signals(handlers: List[int]) -> None:
+    """Give a forked child its own signal handling: the agent's is not for it."""
+    signal.set_wakeup_fd(-1)
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)

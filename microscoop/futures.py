@@ -1,0 +1,385 @@
+"""The API that scripts use: map, submit, Future, wait, as_completed.  Runs in the origin and in tasks.
+
+    from microscoop import futures
+    results = list(futures.map(func, range(12)))
+
+The path of one item, from the call to its result (drawn with file and name of each hop):
+
+    futures.map -> Call.extend -> Owner.push -> Owner.feed -> Call.cut          here, the thread that calls
+      -> Broker._block -> Broker._hand_over                                     launcher
+        -> Worker._block -> Worker._serve -> Worker._work -> the function       a worker
+      -> Broker._result                                                         launcher
+    -> Owner.settle -> Call.arrive                                              here, the reader thread
+    -> futures._ordered -> the caller                                           here
+
+Outside the launcher the same functions work one item after the other, with a warning.
+"""
+from __future__ import annotations
+
+import builtins
+import time
+import weakref
+from itertools import islice
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from . import tasks
+from .owner import Call, Owner, ring
+
+FIRST_COMPLETED = "FIRST_COMPLETED"
+FIRST_EXCEPTION = "FIRST_EXCEPTION"
+ALL_COMPLETED = "ALL_COMPLETED"
+WINDOW_ITEMS = 10_000
+WINDOW_BYTES = 64 << 20
+PULL_TIME = 0.002          # seconds that inputs may be read on before we look for results
+BATCH = 1024               # items of an input that go out together, at most
+
+__all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
+           "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
+
+_map = builtins.map
+_current: List[Owner] = []     # this process's owner, once it has one; set by `enter`
+
+
+def __getattr__(name: str) -> Any:
+    """The PEP's exceptions are the standard library's own; imported only when they are asked for."""
+    if name in ("CancelledError", "TimeoutError", "InvalidStateError", "BrokenExecutor"):
+        import concurrent.futures
+        return getattr(concurrent.futures, name)
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))
+
+
+def enter(owner: Owner) -> None:
+    """Make this process's calls go through `owner`."""
+    _current[:] = [owner]
+
+
+def _owner() -> Owner:
+    if not _current:
+        import warnings
+
+        from .serial import Serial
+        warnings.warn("this program was started without `python -m microscoop`: microscoop runs one task after the other",
+                      RuntimeWarning, stacklevel=3)
+        enter(Serial())
+    return _current[0]
+
+
+def _error(name: str, text: str = "") -> BaseException:
+    return __getattr__(name)(*([text] if text else []))  # type: ignore[no-any-return]
+
+
+class Future:
+    """What `submit` gives: the result of one task, once it is there.  Methods as in PEP 3148."""
+
+    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters",
+                 "_entry", "_value", "_callbacks", "__weakref__")
+
+    def __init__(self, owner: Owner, name: str, task: bytes, parent: object) -> None:
+        self._owner, self.name, self.task, self.parent = owner, name, task, parent
+        self.serial = owner.serial()
+        self.state = "PENDING"
+        self.attempts = 0
+        self.beneath: object = None    # the task on top of which it runs, in a worker
+        self.waiters: List[Any] = []
+        self._entry: Any = None
+        self._value: Any = None
+        self._callbacks: Optional[List[Callable[[Future], Any]]] = None
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not left this process; True if it is cancelled."""
+        with self._owner.lock:
+            if self.state == "PENDING" and self._owner.remove(self):
+                self._end("CANCELLED")
+            return self.state == "CANCELLED"
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.state == "CANCELLED"
+
+    def running(self) -> bool:
+        """Whether it has left for a worker (or runs here) and is not done."""
+        return self.state == "RUNNING"
+
+    def done(self) -> bool:
+        """Whether it was cancelled or has ended."""
+        return self.state in ("FINISHED", "CANCELLED")
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        """The result; waits up to `timeout` seconds.  Raises the task's error, TimeoutError, CancelledError."""
+        if self.state != "FINISHED":
+            self._wait(timeout)
+        if self._value is not None:
+            value, error = self._value
+        else:
+            value, error = self._open()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error                    # no cycle through the traceback
+        return value
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """The task's error, or None; waits up to `timeout` seconds.  Raises TimeoutError, CancelledError."""
+        if self.state != "FINISHED":
+            self._wait(timeout)
+        return (self._value or self._open())[1]  # type: ignore[no-any-return]
+
+    def add_done_callback(self, function: Callable[[Future], Any]) -> None:
+        """Call `function(self)` when it is done, in this process's callback thread."""
+        with self._owner.lock:
+            if not self.done():
+                self._callbacks = (self._callbacks or []) + [function]
+                return
+        self._owner.call_back(function, self)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Future cannot be pickled: pass its result, or submit from here")
+
+    def __repr__(self) -> str:
+        return "<Future of %s: %s>" % (self.name, self.state.lower())
+
+    def _wait(self, timeout: Optional[float]) -> None:
+        if not self._owner.wait(self.done, (self,), timeout):
+            raise _error("TimeoutError", "no result within %s seconds" % timeout)
+        if self.state == "CANCELLED":
+            raise _error("CancelledError")
+
+    def _open(self) -> Tuple[Any, Optional[BaseException]]:
+        """Rebuild what the task returned or raised; once, in the thread that asks."""
+        try:
+            self._value = tasks.value(self._entry), None
+        except BaseException as error:             # an error of the task, or of rebuilding its result: the caller's
+            self._value = None, error.with_traceback(None)
+        self._entry = None
+        self._owner.unread.pop(self.serial, None)
+        return self._value  # type: ignore[no-any-return]
+
+    def failed(self) -> bool:
+        """Whether it is done with an error."""
+        return self.state == "FINISHED" and (self._value[1] is not None if self._value else tasks.failed(self._entry))
+
+    def finish(self, entry: Any) -> None:
+        """The outcome is in; called by the owner, under its lock."""
+        self._entry = entry
+        self._end("FINISHED")
+
+    def _end(self, state: str) -> None:
+        self.state, self.task, self.parent = state, b"", None
+        if self.waiters:
+            ring(self.waiters)
+        for function in self._callbacks or ():
+            self._owner.call_back(function, self)
+        self._callbacks = None
+
+
+# Submitting ----------------------------------------------------------------------------------------------------------
+
+def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    """Run func(*args, **kwargs) somewhere.  Raises what pickling raises, naming the culprit, and TypeError."""
+    owner = _current[0] if _current else _owner()
+    if not callable(func):
+        raise TypeError("submit takes a function first, not %r" % (func,))
+    try:
+        task = tasks.pickled((func, args, kwargs))
+    except Exception as error:
+        raise tasks.explained(error, (func, args, kwargs), "the task") from None
+    future = Future(owner, getattr(func, "__qualname__", "") or type(func).__name__, task, owner.task())
+    owner.push(future)
+    return future
+
+
+def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
+        chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
+    """func of each item, in order, as builtins.map; computed by all workers, begun at once.
+
+    `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
+    how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
+    """
+    return _mapped(_ordered, func, iterables, timeout, chunksize, buffersize)
+
+
+def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
+                     chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
+    """As `map`, but each result as soon as it is there."""
+    return _mapped(_unordered, func, iterables, timeout, chunksize, buffersize)
+
+
+class _Source:
+    """A map, and what it still reads from."""
+
+    def __init__(self, owner: Owner, call: Call, rows: Optional[Iterator[Tuple[Any, ...]]], window: int,
+                 limit: Optional[float]) -> None:
+        self.owner, self.call, self.rows, self.limit = owner, call, rows, limit
+        self._window = window
+        self._width = 1            # bytes of an item, as last seen
+
+    def room(self) -> int:
+        """How many more items may be on their way or waiting to be consumed."""
+        return max(min(self._window, WINDOW_BYTES // self._width), 1) - self.call.held()
+
+    def read_on(self) -> None:
+        """Take more of inputs without a length: what can be had in PULL_TIME, at least one item; not past the window,
+        nor on when a result is ready.  Batches grow from one item, so that a slow input delays none of them."""
+        until, count = time.monotonic() + PULL_TIME, 1
+        while self.rows is not None and self.room() > 0:
+            rows: List[Tuple[Any, ...]] = []
+            count = min(count, self.room())
+            try:
+                rows.extend(islice(self.rows, count))
+                if len(rows) < count:
+                    self.rows = None
+            except Exception as error:             # of the input: raised where it is reached
+                self.call.error, self.rows = error, None
+            self._add(rows)
+            if time.monotonic() > until or self.call.ready():
+                return
+            count = min(count * 2, BATCH)
+
+    def _add(self, rows: Sequence[Tuple[Any, ...]]) -> None:
+        """Queue these items; at one that cannot be pickled the input ends, and the error is raised there."""
+        try:
+            columns = [tasks.column(values, i, self.call.count) for i, values in enumerate(zip(*rows))]
+        except Exception as error:
+            if len(rows) == 1:
+                self.call.error, self.rows = error, None
+                return
+            for row in rows:                       # one by one: those before the bad one count
+                if self.call.error is None:
+                    self._add([row])
+            return
+        if rows:
+            self._width = max(tasks.width(columns, 0, len(rows)) // len(rows), 1)
+            self.owner.push(self.call, columns)
+
+
+def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any], iterables: Sequence[Iterable[Any]],
+            timeout: Optional[float], chunksize: Optional[int], buffersize: Optional[int]) -> Iterator[Any]:
+    owner = _owner()
+    for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise ValueError("%s must be a whole number of at least 1, not %r" % (name, number))
+    if not callable(func) or not iterables:
+        raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
+    limit = None if timeout is None else time.monotonic() + timeout
+    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
+    if all(hasattr(it, "__len__") for it in iterables):
+        count = min(len(it) for it in iterables)  # type: ignore[arg-type]
+        columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
+        source = _Source(owner, call, None, WINDOW_ITEMS, limit)
+        if count:
+            owner.push(call, columns)
+    else:
+        source = _Source(owner, call, zip(*iterables), buffersize or WINDOW_ITEMS, limit)
+        source.read_on()
+    generator = results(source)
+    call.consumer = weakref.ref(generator, lambda _: call.abandon(source.rows is not None))
+    return generator
+
+
+def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
+    """The first items of an input with a length."""
+    if isinstance(items, (list, tuple, range)):
+        return items if len(items) == count else items[:count]
+    return list(islice(items, count))
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+def _ordered(source: _Source) -> Iterator[Any]:
+    """Results in order; what is not begun when this is closed is dropped."""
+    call, position = source.call, 0
+    call.begun = True
+    try:
+        call.wanted = position
+        while _ready(source):
+            entries = call.take(position)
+            call.wanted = position = position + len(entries)
+            yield from _values(entries)
+    finally:
+        source.owner.drop(call)
+
+
+def _unordered(source: _Source) -> Iterator[Any]:
+    """Results as they come."""
+    call = source.call
+    call.begun = True
+    try:
+        while _ready(source):
+            yield from _values(call.take(next(iter(call.outcomes))))
+    finally:
+        source.owner.drop(call)
+
+
+def _values(entries: Sequence[Any]) -> Iterator[Any]:
+    """The values of a run of outcomes; those of a list are atoms, which need no work."""
+    return iter(entries) if type(entries) is list else _map(tasks.value, entries)
+
+
+def _ready(source: _Source) -> bool:
+    """Wait until a result can be taken, reading the inputs on meanwhile; False when there will be none."""
+    owner, call = source.owner, source.call
+    while not call.ready():
+        if source.rows is not None and source.room() > 0:
+            source.read_on()
+        elif call.held():
+            timeout = None if source.limit is None else max(source.limit - time.monotonic(), 0)
+            if not owner.wait(call.ready, (call,), timeout):
+                raise _error("TimeoutError", "no result within the time given to map")
+        elif call.error is not None:
+            raise call.error
+        else:
+            return False
+    return True
+
+
+# Waiting -------------------------------------------------------------------------------------------------------------
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` gives."""
+    done: Set[Future]
+    not_done: Set[Future]
+
+
+def wait(fs: Iterable[Future], timeout: Optional[float] = None, return_when: str = ALL_COMPLETED) -> DoneAndNotDone:
+    """Wait for futures, up to `timeout` seconds.  Raises ValueError for an unknown `return_when`."""
+    owner, futures = _owner(), set(fs)
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise ValueError("return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not %r" % (return_when,))
+    limit = None if timeout is None else time.monotonic() + timeout
+    waiting = [future for future in futures if not future.done()]
+    enough = not waiting or (return_when == FIRST_COMPLETED and len(waiting) < len(futures)) or (
+        return_when == FIRST_EXCEPTION and any(future.failed() for future in futures))
+    while not enough:
+        left = None if limit is None else max(limit - time.monotonic(), 0)
+        if not owner.wait(lambda: any(future.done() for future in waiting), tuple(waiting), left):
+            break
+        ended = [future for future in waiting if future.done()]
+        waiting = [future for future in waiting if future not in ended]
+        enough = not waiting or return_when == FIRST_COMPLETED or (
+            return_when == FIRST_EXCEPTION and any(future.failed() for future in ended))
+    done = {future for future in futures if future.done()}
+    return DoneAndNotDone(done, futures - done)
+
+
+def as_completed(fs: Iterable[Future], timeout: Optional[float] = None) -> Iterator[Future]:
+    """The futures in the order in which they end.  Raises TimeoutError `timeout` seconds from this call."""
+    return _as_completed(_owner(), list(dict.fromkeys(fs)), timeout, None if timeout is None else time.monotonic() + timeout)
+
+
+def _as_completed(owner: Owner, waiting: List[Future], timeout: Optional[float], limit: Optional[float]) -> Iterator[Future]:
+    total = len(waiting)
+    while waiting:
+        left = None if limit is None else max(limit - time.monotonic(), 0)
+        if not owner.wait(lambda: any(future.done() for future in waiting), tuple(waiting), left):
+            raise _error("TimeoutError", "%d of %d futures not done after %s seconds" % (len(waiting), total, timeout))
+        ended = [future for future in waiting if future.done()]
+        waiting = [future for future in waiting if not future.done()] if len(ended) == 1 else \
+            [future for future in waiting if future not in ended]
+        yield from ended
+
+
+def shutdown(wait: bool = True) -> None:
+    """Wait until all that was submitted is done (`wait`); the workers end with the script."""
+    if _current and wait:
+        _current[0].finish()

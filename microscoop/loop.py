@@ -1,0 +1,98 @@
+"""One thread's wait for many descriptors.  Runs in the launcher and in agents, which never have a second thread."""
+from __future__ import annotations
+
+import heapq
+import selectors
+import time
+from typing import Callable, Dict, List, Optional, Set, Tuple
+
+from .protocol import Channel
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Loop:
+    """Descriptors to read, channels to write, and what is due at a time."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._readers: Dict[int, Callable[[], None]] = {}
+        self._writers: Dict[int, Callable[[], None]] = {}
+        self._dirty: Set[Channel] = set()
+        self._timers: List[Tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def descriptors(self) -> List[int]:
+        """The selector's own, which a forked child must close."""
+        fileno = getattr(self._selector, "fileno", None)   # kqueue and epoll have one, poll and select none
+        return [fileno()] if fileno else []
+
+    def read(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Call back whenever it can be read."""
+        self._readers[descriptor] = callback
+        self._update(descriptor)
+
+    def write(self, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
+        """Call back whenever it can be written; None: no more."""
+        if callback is None:
+            self._writers.pop(descriptor, None)
+        else:
+            self._writers[descriptor] = callback
+        self._update(descriptor)
+
+    def forget(self, descriptor: int) -> None:
+        """Before it is closed."""
+        self._readers.pop(descriptor, None)
+        self._writers.pop(descriptor, None)
+        self._update(descriptor)
+
+    def _update(self, descriptor: int) -> None:
+        events = READ * (descriptor in self._readers) | WRITE * (descriptor in self._writers)
+        known = self._selector.get_map().get(descriptor)
+        if known is None:
+            if events:
+                self._selector.register(descriptor, events)
+        elif not events:
+            self._selector.unregister(descriptor)
+        elif known.events != events:
+            self._selector.modify(descriptor, events)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back once, so many seconds from now."""
+        self._count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, callback))
+
+    def send(self, channel: Channel, payload: bytes, later: bool = False) -> None:
+        """Queue a frame; it is written at the end of this turn, with whatever else goes that way."""
+        channel.send(payload, later)
+        self._dirty.add(channel)
+
+    def _flush(self, channel: Channel) -> None:
+        try:
+            done = channel.flush()
+        except OSError:                            # the reading side sees the end, and says so
+            channel.discard()
+            done = True
+        if not done or channel.writer in self._writers:
+            self.write(channel.writer, None if done else lambda: self._flush(channel))
+
+    def drop(self, channel: Channel) -> None:
+        """Forget a channel's descriptors and what it still had to write."""
+        self._dirty.discard(channel)
+        self.forget(channel.reader)
+        self.forget(channel.writer)
+
+    def turn(self, seconds: Optional[float] = None) -> None:
+        """Write what is queued, wait (so many seconds at most), and call back for what has happened."""
+        while self._dirty:
+            self._flush(self._dirty.pop())
+        if self._timers:
+            left = max(self._timers[0][0] - time.monotonic(), 0)
+            seconds = left if seconds is None else min(left, seconds)
+        for key, events in self._selector.select(seconds):
+            for kind, table in ((READ, self._readers), (WRITE, self._writers)):
+                callback = table.get(key.fd) if events & kind else None
+                if callback is not None:
+                    callback()
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()

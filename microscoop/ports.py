@@ -1,0 +1,66 @@
+"""The near end of a process: its socket to the broker, and the pipes of its stdout and stderr.  Runs in the launcher
+for processes of its own machine, in the agent elsewhere.
+
+What a process printed is read before what it says next on its socket, so output comes out before results do.
+"""
+from __future__ import annotations
+
+import os
+from typing import Dict, Iterator, List, Tuple
+
+from .protocol import Channel
+
+PRINT_LIMIT = 1 << 16
+
+
+class Port:
+    """One process, seen from whoever reads it."""
+
+    def __init__(self, process: int, sock: int, out: int, err: int) -> None:
+        self.process = process
+        self.channel = Channel(sock, sock)
+        self.pipes: Dict[int, int] = {out: 1, err: 2} if out >= 0 else {}
+        self._tails: Dict[int, bytes] = {1: b"", 2: b""}
+        for pipe in self.pipes:
+            os.set_blocking(pipe, False)
+
+    def printed(self, whole: bool) -> Iterator[Tuple[int, bytes]]:
+        """What it has written so far, as (stream, text): whole lines, and the unfinished last one too unless `whole`."""
+        for pipe, stream in list(self.pipes.items()):
+            try:
+                data = os.read(pipe, PRINT_LIMIT)
+            except BlockingIOError:
+                data = b""
+            else:
+                if not data:
+                    self._close(pipe)
+            text = self._tails[stream] + data
+            cut = text.rfind(b"\n") + 1 if whole else len(text)
+            self._tails[stream] = text[cut:]
+            if cut:
+                yield stream, text[:cut]
+
+    def frames(self) -> List[bytes]:
+        """What it says.  Raises EOFError or OSError when it has gone, ProtocolError."""
+        return self.channel.receive()
+
+    def last(self) -> Iterator[bytes]:
+        """All that is left to read from a process that has ended."""
+        while True:
+            try:
+                frames = self.frames()
+            except (EOFError, OSError):
+                return
+            if not frames:
+                return
+            yield from frames
+
+    def _close(self, pipe: int) -> None:
+        os.close(pipe)
+        del self.pipes[pipe]
+
+    def close(self) -> None:
+        """Close all three."""
+        for pipe in list(self.pipes):
+            self._close(pipe)
+        os.close(self.channel.reader)

@@ -1,0 +1,354 @@
+"""Every message and its bytes, and the channel that carries them.  Runs everywhere.
+
+A frame on the wire is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that
+many bytes.  Inside, the first byte names the message, fixed numbers follow, and what is left is the body.  Bodies of
+tasks and results are opaque here and in the broker: only the two ends of a task unpickle them.
+
+No frame is longer than FRAME_LIMIT.  A body above INLINE stays with its sender, as a stream: the message says its size,
+the receiver asks (`Pull`) and gets it in pieces (`Piece`), with at most WINDOW bytes on their way.
+"""
+from __future__ import annotations
+
+import os
+from collections import deque
+from struct import Struct
+from struct import error as StructError
+from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Tuple, Type, Union
+
+FRAME_LIMIT = 1 << 19
+INLINE = 1 << 18
+WINDOW = 8 << 20
+HEADER = Struct("!i")
+
+
+class ProtocolError(Exception):
+    """What came is not a frame, or not a message, of this protocol; its channel is closed."""
+
+
+# Between an owner, the broker and a worker --------------------------------------------------------------------------
+
+class Block(NamedTuple):
+    """owner -> broker -> worker: run items first .. first + count - 1 of a call."""
+    owner: int
+    call: int
+    first: int
+    count: int
+    planned: int      # microseconds that it should take; 0: not known
+    surplus: int      # items that the owner still has
+    size: int         # of a body that must be pulled (stream: call, first); 0: it is here
+    body: bytes = b""
+
+
+class Result(NamedTuple):
+    """worker -> broker -> owner: outcomes of items first .. first + count - 1."""
+    owner: int
+    call: int
+    first: int
+    count: int
+    spent: int        # nanoseconds
+    worker: int
+    size: int         # as in Block
+    body: bytes = b""
+
+
+class Taken(NamedTuple):
+    """owner -> broker -> worker: the pulled result has arrived whole; forget it."""
+    worker: int
+    owner: int
+    call: int
+    first: int
+    count: int
+
+
+class Back(NamedTuple):
+    """worker -> broker: items that were not begun and go to somebody else."""
+    owner: int
+    call: int
+    first: int
+    count: int
+
+
+class Lost(NamedTuple):
+    """broker -> owner: items that are yours again; the body says why, if the worker died."""
+    call: int
+    first: int
+    count: int
+    verdict: int      # FREE, CHARGED or ALONE
+    body: bytes = b""
+
+
+FREE, CHARGED, ALONE = range(3)   # not begun; begun: counts as an attempt; perhaps begun: run again one a block
+
+
+class Drop(NamedTuple):
+    """owner -> broker -> holders: nobody wants this call (0: any of that owner) any more."""
+    owner: int
+    call: int
+
+
+class Unfit(NamedTuple):
+    """worker -> broker: the script cannot be loaded on this host; why, in one line, then the traceback."""
+    body: bytes = b""
+
+
+class Idle(NamedTuple):
+    """worker -> broker: I have nothing to run (1), or have again (0)."""
+    idle: int
+
+
+class Surplus(NamedTuple):
+    """owner -> broker: I have items to give away and no credit."""
+    items: int
+
+
+class Credit(NamedTuple):
+    """broker -> owner: send so many blocks; so many workers share the work."""
+    blocks: int
+    workers: int
+
+
+class Pull(NamedTuple):
+    """receiver -> broker -> sender of a stream: send on, up to this offset."""
+    to: int
+    by: int
+    owner: int
+    call: int
+    first: int
+    upto: int
+
+
+class Piece(NamedTuple):
+    """sender -> broker -> receiver: the next bytes of a stream."""
+    to: int
+    owner: int
+    call: int
+    first: int
+    body: bytes = b""
+
+
+# Between the head and an agent ---------------------------------------------------------------------------------------
+
+class Hello(NamedTuple):
+    """agent -> head, first of all: facts about the host, as JSON."""
+    body: bytes = b""
+
+
+class Spawn(NamedTuple):
+    """head -> agent: fork a process of this kind under this id."""
+    process: int
+    kind: int
+
+
+ORIGIN, WORKER = range(2)
+
+
+class Up(NamedTuple):
+    """agent -> head: the process runs."""
+    process: int
+    pid: int
+
+
+class Died(NamedTuple):
+    """agent -> head: how it ended (a waitpid status), and which items it was on (BEGUN triples)."""
+    process: int
+    status: int
+    body: bytes = b""
+
+
+BEGUN = Struct("=QQQ")            # owner, call, item; as the process noted them in shared memory
+
+
+class Kill(NamedTuple):
+    """head -> agent: end this process with SIGKILL."""
+    process: int
+
+
+class End(NamedTuple):
+    """head -> agent -> processes: the run is over."""
+
+
+class Print(NamedTuple):
+    """agent -> head: what a process wrote to its stdout (1) or stderr (2)."""
+    process: int
+    stream: int
+    body: bytes = b""
+
+
+class Printed(NamedTuple):
+    """head -> agent: so many bytes of Print were dealt with."""
+    count: int
+
+
+class Ping(NamedTuple):
+    """head -> agent, and back as it is."""
+    sent: int         # microseconds on the head's clock
+
+
+class Note(NamedTuple):
+    """agent -> head: one line for the user."""
+    body: bytes = b""
+
+
+class Relay(NamedTuple):
+    """head <-> agent: a frame to or from one process of that host."""
+    process: int
+    body: bytes = b""
+
+
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Unfit, Idle, Surplus, Credit, Pull, Piece,
+                Hello, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay]
+
+TABLE: Dict[int, Tuple[Type[Any], str]] = {
+    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
+    12: (Unfit, ""),
+    20: (Hello, ""), 21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
+    26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
+}
+_PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
+_UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message, without the frame's length."""
+    code, pack, has_body = _PACK[type(message)]
+    if has_body:
+        return pack(code, *message[:-1]) + message[-1]  # type: ignore[operator, no-any-return]
+    return pack(code, *message)
+
+
+def decode(frame: bytes) -> Message:
+    """The message in a frame.  Raises ProtocolError for anything else."""
+    try:
+        cls, form, has_body = _UNPACK[frame[0]]
+        numbers = form.unpack_from(frame)[1:]
+    except (IndexError, KeyError, StructError) as error:
+        raise ProtocolError("not a message: %r" % bytes(frame[:32])) from error
+    if has_body:
+        return cls(*numbers, frame[form.size:])  # type: ignore[no-any-return]
+    if len(frame) != form.size:
+        raise ProtocolError("%d bytes too many after %s" % (len(frame) - form.size, cls.__name__))
+    return cls(*numbers)  # type: ignore[no-any-return]
+
+
+LATER = 11                        # the code of Piece: pieces go behind everything else
+
+
+def framed(payload: bytes) -> bytes:
+    """The payload as one frame."""
+    return HEADER.pack(len(payload)) + payload
+
+
+class Frames:
+    """Cuts what is read from a descriptor into frames; one buffer, filled in place."""
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self._buffer = bytearray(1 << 14)
+        self._start = self._end = 0
+        self._limit = limit
+
+    def feed(self, data: bytes) -> List[bytes]:
+        """Frames from bytes that somebody else has read."""
+        self._reserve(len(data))
+        self._buffer[self._end:self._end + len(data)] = data
+        self._end += len(data)
+        return list(self._cut())
+
+    def read(self, descriptor: int) -> List[bytes]:
+        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
+        self._reserve(1)
+        with memoryview(self._buffer) as view, view[self._end:] as free:
+            count = os.readv(descriptor, [free])
+        if not count:
+            raise EOFError("end of the channel")
+        self._end += count
+        return list(self._cut())
+
+    def _reserve(self, count: int) -> None:
+        """Room for at least so many bytes, and for the whole of a frame whose length is known."""
+        if self._end - self._start >= 4:
+            (length,) = HEADER.unpack_from(self._buffer, self._start)
+            count = max(count, self._start + 4 + length - self._end)
+        if self._end + count > len(self._buffer):
+            kept = self._buffer[self._start:self._end]
+            if len(kept) + count > len(self._buffer):
+                self._buffer = bytearray(len(kept) + max(count, len(self._buffer)))
+            self._buffer[:len(kept)] = kept
+            self._start, self._end = 0, len(kept)
+
+    def _cut(self) -> Iterator[bytes]:
+        while self._end - self._start >= 4:
+            (length,) = HEADER.unpack_from(self._buffer, self._start)
+            if not 0 < length <= self._limit:
+                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit))
+            stop = self._start + 4 + length
+            if stop > self._end:
+                return
+            yield bytes(memoryview(self._buffer)[self._start + 4:stop])
+            self._start = stop
+        if self._start == self._end:
+            self._start = self._end = 0
+
+
+class Channel:
+    """Frames over a pair of descriptors that never block; for the loops of the launcher and the agents.
+
+    What cannot be written at once waits: pieces of streams behind everything else, so that a gigabyte on its way does
+    not hold up a heartbeat.
+    """
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader, self.writer = reader, writer
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        self._frames = Frames()
+        self._first: Deque[bytes] = deque()
+        self._later: Deque[bytes] = deque()
+        self._current: memoryview = memoryview(b"")
+        self.waiting = 0              # bytes that are queued
+
+    def send(self, payload: bytes, later: bool = False) -> None:
+        """Queue one frame, behind the others if it can come `later`; `flush` writes it."""
+        frame = framed(payload)
+        self.waiting += len(frame)
+        (self._later if later else self._first).append(frame)
+
+    def flush(self) -> bool:
+        """Write what can be written; True if nothing is left.  Raises OSError when the other end is gone."""
+        while self.waiting:
+            if not self._current:
+                self._current = memoryview(self._next())
+            try:
+                count = os.write(self.writer, self._current)
+            except BlockingIOError:
+                return False
+            self._current = self._current[count:]
+            self.waiting -= count
+        return True
+
+    def discard(self) -> None:
+        """Nobody reads the other end any more."""
+        self._first.clear()
+        self._later.clear()
+        self._current, self.waiting = memoryview(b""), 0
+
+    def _next(self) -> bytes:
+        """The next thing to write: many small frames together, or one piece of a stream."""
+        if not self._first:
+            return self._later.popleft()
+        if len(self._first) == 1:
+            return self._first.popleft()
+        batch, size = [], 0
+        while self._first and size < INLINE:
+            batch.append(self._first.popleft())
+            size += len(batch[-1])
+        return b"".join(batch)
+
+    def receive(self, data: bytes = b"") -> List[bytes]:
+        """The frames of one read (of `data`, if given).  Raises EOFError or OSError at the end, ProtocolError."""
+        if data:
+            return self._frames.feed(data)
+        try:
+            return self._frames.read(self.reader)
+        except BlockingIOError:
+            return []

@@ -1,0 +1,89 @@
+"""What microscoop says, and what tasks print.  Runs in the launcher."""
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+import time
+from collections import deque
+from typing import Callable, Deque, Optional
+
+from .loop import Loop
+
+FULL = 1 << 20             # bytes that may wait for a slow reader before the processes that print are held up
+AT_ONCE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512   # what a writable pipe takes without blocking
+
+
+class Reporter:
+    """The launcher's own lines, on stderr, in SCOOP's form."""
+
+    def __init__(self, verbose: int) -> None:
+        self.verbose = verbose
+
+    def info(self, text: str, verbose: int = 0) -> None:
+        """Say it unless the user wants less than that."""
+        if self.verbose >= verbose:
+            self._say("INFO", text)
+
+    def warning(self, text: str) -> None:
+        """Say it always: something is not as the user asked."""
+        self._say("WARNING", text)
+
+    def error(self, text: str) -> None:
+        """Say it always: why the run ends."""
+        self._say("ERROR", text)
+
+    def _say(self, level: str, text: str) -> None:
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + ",%03d" % (now * 1000 % 1000)
+        try:
+            sys.stderr.write("[%s] launcher  %-7s %s\n" % (stamp, level, text))
+            sys.stderr.flush()
+        except OSError:                            # nobody reads it; the run goes on
+            sys.stderr = open(os.devnull, "w")
+
+
+class Outlet:
+    """The launcher's stdout or stderr, for what tasks print.  Never blocks, though the descriptor may: it is shared with
+    the origin, so it must not be made non-blocking."""
+
+    def __init__(self, loop: Loop, descriptor: int) -> None:
+        self._loop, self._descriptor = loop, descriptor
+        self._queue: Deque[memoryview] = deque()
+        self.waiting = 0
+        self._relieved: Optional[Callable[[], None]] = None
+        try:
+            self._file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        except OSError:                            # it was closed before we began
+            self._file = True
+
+    def write(self, text: bytes) -> None:
+        """Queue it, and write what can be written at once."""
+        self._queue.append(memoryview(text))
+        self.waiting += len(text)
+        self.flush()
+
+    def when_relieved(self, callback: Callable[[], None]) -> None:
+        """Call back once less than FULL waits."""
+        self._relieved = callback
+
+    def flush(self, seconds: float = 0) -> None:
+        """Write while the reader takes it, waiting up to so many seconds for that."""
+        while self._queue and (self._file or select.select([], [self._descriptor], [], seconds)[1]):
+            part = self._queue[0] if self._file else self._queue[0][:AT_ONCE]
+            try:
+                count = os.write(self._descriptor, part)
+            except OSError:                        # nobody reads it: what tasks print is lost, the run is not
+                self._queue.clear()
+                self.waiting = 0
+                break
+            self.waiting -= count
+            self._queue[0] = self._queue[0][count:]
+            if not self._queue[0]:
+                self._queue.popleft()
+        if not self._file:
+            self._loop.write(self._descriptor, self.flush if self._queue else None)
+        if self._relieved is not None and self.waiting < FULL:
+            relieved, self._relieved = self._relieved, None
+            relieved()

@@ -1,0 +1,547 @@
+"""The launcher's loop: hosts, channels, signals and the clock around the broker.  Runs in the launcher; one thread.
+
+    head machine                                                each remote host
+    +-------------------------------------------+               +---------------------------+
+    | launcher = broker loop -- one ssh --------+-------------->| agent - forks - workers   |
+    |   +- local agent - forks - origin, workers|  one channel  |   relays their frames     |
+    +-------------------------------------------+               +---------------------------+
+
+Events go to `Broker.handle`, its actions are carried out here.  Nothing here waits but the loop.
+"""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from . import __version__, agent, broker
+from .broker import Broker
+from .child import Settings
+from .errors import HostError, Status, UsageError
+from .hosts import Share, distribution_lines
+from .job import Job
+from .loop import Loop
+from .ports import Port
+from .protocol import (
+    BEGUN,
+    LATER,
+    ORIGIN,
+    WORKER,
+    Channel,
+    Died,
+    End,
+    Hello,
+    Message,
+    Note,
+    Ping,
+    Print,
+    Printed,
+    ProtocolError,
+    Relay,
+    Spawn,
+    Up,
+    decode,
+    encode,
+)
+from .report import FULL, Outlet, Reporter
+
+LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
+BEAT = 5                   # seconds between pings
+SILENCE = 15               # seconds without a word from a host
+AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
+GRACE = 4.0                # seconds in which everything must end
+TWICE = 2.0                # seconds within which a second Ctrl-C ends all
+
+
+class Machine:
+    """A host of this run, from its start to its end."""
+
+    def __init__(self, share: Share) -> None:
+        self.share, self.name = share, share.host.name
+        self.start: Any = None                     # a launch.Start, while it is on its way and as long as its ssh lives
+        self.channel: Optional[Channel] = None     # to the agent, while it is up
+        self.heard = 0.0
+        self.losses = 0
+        self.ports: Dict[int, Port] = {}           # of its processes, if they are on this machine
+
+
+class Server:
+    """One run."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._report = Reporter(job.verbose)
+        self._loop = Loop()
+        self._broker = Broker()
+        self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
+        self._machines = {share.host.name: Machine(share) for share in job.shares}
+        self._head = next(m for m in self._machines.values() if m.share.host.local)
+        self._where: Dict[int, Machine] = {}       # process -> its host
+        self._origin = 0                           # the origin's process number, once it is started
+        self._origin_pid = 0
+        self._agent_pid = 0
+        self._opened = False
+        self._status: Optional[int] = None
+        self._interrupted = -TWICE
+        self._parcel: Any = None
+        self._actions: Dict[type, Callable[[Any], None]] = {
+            broker.Send: self._deliver, broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
+            broker.Over: self._over}
+        self._words: Dict[type, Callable[[Machine, Any], None]] = {
+            Relay: self._relayed, Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
+            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace"))}
+
+    def run(self) -> int:
+        """Until the script has ended; its exit status."""
+        self._announce()
+        self._catch_signals()
+        self._begin_head()
+        try:
+            for machine in self._remote():
+                self._begin(machine)
+            self._loop.after(self._job.wait, self._open)
+            self._open_if_settled()
+            while self._status is None:
+                self._loop.turn()
+        finally:
+            self._end()
+        return self._status
+
+    def _remote(self) -> List[Machine]:
+        return [machine for machine in self._machines.values() if machine is not self._head]
+
+    def _announce(self) -> None:
+        version = ".".join(map(str, sys.version_info[:3]))
+        self._report.info("microscoop %s on %s using Python %s" % (__version__, sys.platform, version))
+        lines = distribution_lines(self._job.shares)
+        counts = [share.workers for share in self._job.shares]
+        total = "?" if None in counts else str(sum(count or 0 for count in counts))
+        hosts = sum(count != 0 for count in counts)
+        self._report.info("Deploying %s worker(s) over %d host(s)." % (total, hosts))
+        self._report.info("Worker distribution: ")
+        for line in lines:
+            self._report.info(line)
+
+    # This machine
+
+    def _begin_head(self) -> None:
+        """Fork the local agent, before there is anything that it should not have."""
+        foreground = _in_foreground()
+        self._own_group = not foreground
+        pid, sock, arrivals = agent.fork_local(self._settings(), foreground)
+        self._agent_pid = pid
+        self._arrivals = arrivals
+        self._loop.read(arrivals.fileno(), self._arrived)
+        self._agent_socket = sock
+        self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
+        workers = self._head.share.workers
+        self._handle(broker.HostUp(self._head.name, _cores() if workers is None else workers, LOCAL_TRIP))
+
+    def _settings(self) -> Settings:
+        job, script = self._job, os.path.abspath(self._job.script)
+        known = [share.workers for share in job.shares]
+        return Settings(self._head.name, script, (job.script, *job.args), os.path.dirname(os.path.realpath(script)), job.path,
+                        tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
+                        max(sum(count or 1 for count in known), 1))
+
+    def _arrived(self) -> None:
+        """The near end of a process that the local agent has forked."""
+        process, pid, ends = agent.receive_ends(self._arrivals)
+        port = Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1)
+        self._head.ports[process] = port
+        self._loop.read(port.channel.reader, lambda: self._said(port))
+        self._read_pipes(port)
+        self._up(self._head, Up(process, pid))
+
+    def _read_pipes(self, port: Port) -> None:
+        for pipe in port.pipes:
+            self._loop.read(pipe, lambda: self._print(port, True))
+
+    def _said(self, port: Port) -> None:
+        """A process of this machine has something to say."""
+        try:
+            frames = port.frames()
+        except (EOFError, OSError):
+            self._loop.forget(port.channel.reader)     # the agent tells its end
+            return
+        self._print(port, False)
+        for frame in frames:
+            self._hear(self._head, port.process, frame)
+
+    def _print(self, port: Port, whole: bool) -> None:
+        before = list(port.pipes)
+        for stream, text in port.printed(whole):
+            self._outlets[stream].write(text)
+            if self._outlets[stream].waiting > FULL:   # read on when its reader has caught up
+                self._outlets[stream].when_relieved(lambda: self._read_pipes(port))
+                for pipe in port.pipes:
+                    self._loop.forget(pipe)
+        for pipe in before:
+            if pipe not in port.pipes:
+                self._loop.forget(pipe)
+
+    # Other machines
+
+    def _begin(self, machine: Machine) -> None:
+        """Start ssh; the loop feeds what comes to the Start until the agent answers."""
+        from . import files, launch
+        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send)
+        machine.start = start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
+        self._loop.read(start.sock.fileno(), lambda: self._start_read(machine))
+        self._loop.read(start.stderr, lambda: self._start_stderr(machine))
+        self._loop.after(start.deadline - time.monotonic(), lambda: self._start_expired(machine, start))
+        self._start_step(machine)
+
+    def _start_read(self, machine: Machine) -> None:
+        start = machine.start
+        try:
+            data = start.sock.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        start.received(data)
+        if not data:
+            self._loop.forget(start.sock.fileno())
+            if machine.channel is not None:            # with --tunnel: ssh is gone
+                self._lost(machine, "its ssh has ended")
+        self._start_step(machine)
+
+    def _start_stderr(self, machine: Machine) -> None:
+        try:
+            data = os.read(machine.start.stderr, 1 << 16)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.forget(machine.start.stderr)
+        machine.start.complained(data)
+        self._start_step(machine)
+
+    def _start_expired(self, machine: Machine, start: Any) -> None:
+        if machine.start is start and start.ready is None:
+            start.expire()
+            self._start_step(machine)
+
+    def _start_step(self, machine: Machine) -> None:
+        """After each step of a start: write on, or it is ready, or it has failed."""
+        start = machine.start
+        if start is None or machine.channel is not None:
+            return
+        if start.error is not None:
+            self._failed(machine, start.error)
+        elif start.ready is not None:
+            self._ready(machine)
+        elif start.outgoing:
+            self._start_write(machine)
+
+    def _start_write(self, machine: Machine) -> None:
+        start = machine.start
+        try:
+            count = start.sock.send(start.outgoing)
+            del start.outgoing[:count]
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            start.outgoing.clear()                     # its end is read, too
+        again = (lambda: self._start_write(machine)) if start.outgoing else None
+        self._loop.write(start.sock.fileno(), again)
+
+    def _ready(self, machine: Machine) -> None:
+        ready = machine.start.ready
+        if ready.channel is machine.start.sock:
+            self._loop.forget(ready.channel.fileno())
+        channel = Channel(ready.channel.fileno(), ready.channel.fileno())
+        self._talk_to(machine, channel)
+        facts = ready.facts
+        self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
+            machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
+            facts.get("login", 0) * 1000), 1)
+        workers = machine.share.workers
+        self._handle(broker.HostUp(machine.name, facts["cores"] if workers is None else workers,
+                                   max(facts.get("round_trip", 0), LOCAL_TRIP)))
+        if ready.rest:
+            self._from_agent(machine, ready.rest)
+        self._beat(machine, channel)
+        self._open_if_settled()
+
+    def _failed(self, machine: Machine, error: HostError) -> None:
+        self._close_start(machine)
+        if self._job.strict and not self._opened:
+            raise error
+        self._report.warning(str(error))
+        self._open_if_settled()
+
+    def _close_start(self, machine: Machine) -> None:
+        start, machine.start = machine.start, None
+        if start is not None:
+            self._loop.forget(start.sock.fileno())
+            self._loop.forget(start.stderr)
+            start.close()
+
+    # Agents
+
+    def _talk_to(self, machine: Machine, channel: Channel) -> None:
+        machine.channel = channel
+        machine.heard = time.monotonic()
+        self._loop.read(channel.reader, lambda: self._from_agent(machine))
+
+    def _from_agent(self, machine: Machine, data: bytes = b"") -> None:
+        channel = machine.channel
+        assert channel is not None
+        try:
+            frames = channel.receive(data)
+        except (EOFError, OSError, ProtocolError) as error:
+            self._lost(machine, str(error))
+            return
+        machine.heard = time.monotonic()
+        for frame in frames:
+            message = decode(frame)
+            if machine.channel is channel:
+                self._words[type(message)](machine, message)
+
+    def _tell(self, machine: Machine, message: Message) -> None:
+        if machine.channel is not None:
+            self._loop.send(machine.channel, encode(message))
+
+    def _beat(self, machine: Machine, channel: Channel) -> None:
+        """Every few seconds: are you there?  The answer also measures the round trip."""
+        if machine.channel is not channel:
+            return
+        if time.monotonic() - machine.heard > SILENCE:
+            self._lost(machine, "it has been silent for %d seconds" % SILENCE)
+            return
+        self._tell(machine, Ping(int(time.monotonic() * 1e6)))
+        self._loop.after(BEAT, lambda: self._beat(machine, channel))
+
+    def _pong(self, machine: Machine, message: Ping) -> None:
+        host = self._broker.hosts.get(machine.name)
+        if host is not None:
+            host.round_trip = max(int(time.monotonic() * 1e6) - message.sent, 1)
+
+    def _lost(self, machine: Machine, why: str) -> None:
+        """An agent is gone, and all its processes with it."""
+        if machine.channel is not None:
+            self._loop.drop(machine.channel)
+            machine.channel = None
+        if machine is self._head:
+            if self._status is None:
+                self._report.error("the agent of this machine has ended: the run cannot go on")
+                self._status = Status.FAILED
+            return
+        words = machine.start.complaints()[-1:] if machine.start is not None else []
+        self._close_start(machine)
+        self._where = {process: m for process, m in self._where.items() if m is not machine}
+        if self._status is None:
+            self._report.warning("%s is lost: %s" % (machine.name, " ".join([why, *words])))
+            self._handle(broker.HostDown(machine.name, "%s\nwas lost with its host" % machine.name))
+            if machine.losses < len(AGAIN):
+                self._loop.after(AGAIN[machine.losses], lambda: self._begin(machine))
+                machine.losses += 1
+            self._check_workers()
+
+    def _relayed(self, machine: Machine, message: Relay) -> None:
+        self._hear(machine, message.process, message.body)
+
+    def _printed(self, machine: Machine, message: Print) -> None:
+        outlet = self._outlets.get(message.stream)
+        if outlet is not None:
+            outlet.write(message.body)
+            answer = Printed(len(message.body))
+            if outlet.waiting > FULL:
+                outlet.when_relieved(lambda: self._tell(machine, answer))
+            else:
+                self._tell(machine, answer)
+
+    # Processes
+
+    def _hear(self, machine: Machine, process: int, frame: bytes) -> None:
+        """A frame of a process, which must be one of that machine."""
+        if self._where.get(process) is machine:
+            self._handle(broker.Heard(process, decode(frame)))
+
+    def _up(self, machine: Machine, message: Up) -> None:
+        self._where[message.process] = machine
+        if message.process == self._origin:
+            self._origin_pid = message.pid
+        self._handle(broker.ProcessUp(message.process))
+
+    def _died(self, machine: Machine, message: Died) -> None:
+        port = machine.ports.pop(message.process, None)
+        if port is not None:
+            for frame in port.last():
+                self._hear(machine, message.process, frame)
+            self._print(port, False)
+            for pipe in list(port.pipes):
+                self._loop.forget(pipe)
+            self._loop.drop(port.channel)
+            port.close()
+        self._where.pop(message.process, None)
+        if message.process == self._origin:
+            self._origin_ended(message.status)
+        begun = tuple(BEGUN.iter_unpack(message.body[:len(message.body) // BEGUN.size * BEGUN.size]))
+        why = "%s\n%s" % (machine.name, _how(message.status))
+        self._handle(broker.ProcessDied(message.process, why, begun))  # type: ignore[arg-type]
+        self._check_workers()
+
+    def _origin_ended(self, status: int) -> None:
+        if self._status is not None:
+            return
+        if os.WIFSIGNALED(status):
+            self._report.error("the origin %s" % _how(status))
+            self._status = 128 + os.WTERMSIG(status)
+        else:
+            self._status = os.WEXITSTATUS(status)
+
+    # What the broker wants done
+
+    def _handle(self, event: broker.Event) -> None:
+        for action in self._broker.handle(event, time.monotonic()):
+            self._actions[type(action)](action)
+
+    def _deliver(self, action: broker.Send) -> None:
+        machine = self._where.get(action.process)
+        if machine is None or machine.channel is None:
+            return
+        frame = encode(action.message)
+        later = frame[0] == LATER
+        if machine is self._head:
+            self._loop.send(machine.ports[action.process].channel, frame, later)
+        else:
+            self._loop.send(machine.channel, encode(Relay(action.process, frame)), later)
+
+    def _start_process(self, action: broker.Start) -> None:
+        if action.kind == ORIGIN:
+            self._origin = action.process
+        self._tell(self._machines[action.host], Spawn(action.process, action.kind))
+
+    def _leave_out(self, action: broker.LeaveOut) -> None:
+        first, _, rest = action.why.partition("\n")
+        self._report.warning("%s is left out: %s" % (action.host, first))
+        if rest:
+            self._report.info(rest.rstrip(), 0)
+        self._check_workers()
+
+    def _over(self, action: broker.Over) -> None:
+        if self._status is None:
+            self._status = Status.FAILED
+
+    # The course of the run
+
+    def _open_if_settled(self) -> None:
+        """Begin the script as soon as no host is on its way any more."""
+        if all(machine.start is None or machine.channel is not None for machine in self._remote()):
+            self._open()
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        self._opened = True
+        if not self._broker.workers() and not any(machine.start for machine in self._remote()):
+            raise UsageError("no worker could be started on any host")
+        self._handle(broker.Open(self._head.name))
+
+    def _check_workers(self) -> None:
+        """When the last worker is gone the run ends with an error, not with silence."""
+        starting = any(machine.start is not None and machine.channel is None for machine in self._remote())
+        if self._opened and self._status is None and not self._broker.workers() and not starting:
+            self._report.error("no worker is left on any host: the run cannot go on")
+            self._status = Status.FAILED
+
+    # Signals
+
+    def _catch_signals(self) -> None:
+        self._wake, self._signals = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._signals, False)
+        signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:     # nohup
+                signal.signal(number, lambda *_: None)
+        self._loop.read(self._wake, self._signalled)
+
+    def _signalled(self) -> None:
+        for number in os.read(self._wake, 64):
+            if number == signal.SIGINT:
+                self._interrupt()
+            elif number in (signal.SIGTERM, signal.SIGHUP) and self._status is None:
+                self._report.warning("%s: everything is ended" % signal.Signals(number).name)
+                self._status = 128 + number
+
+    def _interrupt(self) -> None:
+        """Ctrl-C is the origin's affair; a second one soon after is ours."""
+        now = time.monotonic()
+        again, self._interrupted = now - self._interrupted < TWICE, now
+        if again or not self._origin_pid:
+            self._status = Status.INTERRUPTED if self._status is None else self._status
+        elif self._own_group:                          # else the terminal has sent it one already
+            os.kill(self._origin_pid, signal.SIGINT)
+
+    # The end
+
+    def _end(self) -> None:
+        """End every process of ours; nothing may outlive this by more than GRACE."""
+        if self._opened and self._status is not None:
+            self._report.info("Root process is done.")
+        limit = time.monotonic() + GRACE
+        for machine in self._machines.values():
+            self._tell(machine, End())
+            if machine.channel is None:
+                self._close_start(machine)
+        while any(machine.channel for machine in self._machines.values()) and time.monotonic() < limit:
+            self._loop.after(max(limit - time.monotonic(), 0), lambda: None)
+            self._loop.turn(0.5)
+        for machine in self._remote():
+            self._close_start(machine)
+        _end_child(self._agent_pid, limit)
+        for outlet in self._outlets.values():
+            outlet.flush(1.0)
+        self._report.info("Finished cleaning spawned subprocesses.")
+
+
+def run(job: Job) -> int:
+    """Run the job; the script's exit status.  Raises UsageError or HostError if it cannot be started."""
+    return Server(job).run()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_foreground() -> bool:
+    """Whether Ctrl-C at our terminal reaches every process of our group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _how(status: int) -> str:
+    """How a process ended, from its waitpid status."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        hint = " (out of memory?)" if number == signal.SIGKILL else ""
+        return "was killed by %s%s" % (signal.Signals(number).name, hint)
+    return "exited with status %d" % os.WEXITSTATUS(status)
+
+
+def _end_child(pid: int, limit: float) -> None:
+    """Wait for the local agent; it ends by itself when its channel closes, and at the limit by force."""
+    while True:
+        done, _ = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return
+        if time.monotonic() > limit:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.001)

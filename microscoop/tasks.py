@@ -1,0 +1,229 @@
+"""How functions, arguments, results and errors become bytes, and back.  Runs in owners and in workers; pure.
+
+A block's body is one pickle of (function, columns).  A column holds one argument of each item: a list (or range) of
+exact atoms, which nobody can change, or a tuple of pickles, one an item, unpickled just before that item runs.  So no
+two items ever share an object, and an item that cannot be rebuilt harms no other.
+
+Results travel as one pickle of a list of atoms, or of a tuple whose entries are atoms, (pickle,) for any other value,
+or a failure: (pickle or None, type name, text, traceback).
+"""
+from __future__ import annotations
+
+import pickle
+import sys
+import traceback
+from itertools import islice
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
+
+from .errors import RemoteError
+
+PROTOCOL = 5               # known to every Python from 3.8
+ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
+
+Column = Sequence[Any]     # a list or range of atoms, or a tuple of pickles
+Failure = Tuple[Optional[bytes], str, str, str]
+
+
+def pickled(value: Any) -> bytes:
+    """The pickle of anything.  Raises what pickling raises."""
+    return pickle.dumps(value, PROTOCOL)
+
+
+def pack(value: Any, what: str) -> bytes:
+    """The pickle of an argument, a function or a result.  Raises what pickling raises, with `what` and the way to the
+    culprit in its text."""
+    try:
+        return pickle.dumps(value, PROTOCOL)
+    except Exception as error:
+        raise explained(error, value, what) from error
+
+
+def explained(error: Exception, value: Any, what: str) -> Exception:
+    """The same kind of error, naming the object that cannot be pickled and the way to it."""
+    path, culprit = _culprit(value, what, 0)
+    text = "%s cannot be pickled: %s is %s (%s); send a name, a path or plain data instead" % (
+        what, path, _describe(culprit), error)
+    try:
+        return type(error)(text)
+    except Exception:                              # an exception class with a signature of its own
+        return pickle.PicklingError(text)
+
+
+def _culprit(value: Any, path: str, depth: int) -> Tuple[str, Any]:
+    """The innermost part of a value that cannot be pickled."""
+    for name, part in _parts(value) if depth < 20 else ():
+        try:
+            pickle.dumps(part, PROTOCOL)
+        except Exception:                          # found one; which kind of error does not matter here
+            return _culprit(part, path + name, depth + 1)
+    return path, value
+
+
+def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield "[%.40r]" % (key,), part
+    elif isinstance(value, (list, tuple)):
+        for i, part in enumerate(value):
+            yield "[%d]" % i, part
+    elif isinstance(value, (set, frozenset)):
+        for part in value:
+            yield "{%.40r}" % (part,), part
+    elif hasattr(value, "__self__") and not isinstance(value.__self__, type(sys)):
+        yield ".__self__", value.__self__
+    elif hasattr(value, "func") and hasattr(value, "args"):
+        yield ".func", value.func
+        yield ".args", value.args
+    else:
+        for key, part in getattr(value, "__dict__", {}).items() if not isinstance(value, type) else ():
+            yield "." + key, part
+
+
+def _describe(value: Any) -> str:
+    name = getattr(value, "__qualname__", None)
+    if name:
+        return "%s %s.%s" % (type(value).__name__, getattr(value, "__module__", "?"), name)
+    return "%s %.60r" % (type(value).__name__, value)
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
+    """One argument of many items, so that it can be cut and sent later, whatever its owner does to it meanwhile."""
+    if isinstance(items, range):
+        return items
+    values = items if type(items) is list else list(items)
+    if ATOMS.issuperset(map(type, values)):
+        return values[:] if values is items else values
+    try:
+        return tuple(pickle.dumps(value, PROTOCOL) for value in values)
+    except Exception:                              # once more, to say which item it is
+        return tuple(pack(value, "argument %d of item %d" % (argument + 1, first + i))
+                     for i, value in enumerate(values))
+
+
+def width(columns: Sequence[Column], start: int, stop: int) -> int:
+    """About how many bytes these items take."""
+    size = 0
+    for values in columns:
+        if isinstance(values, tuple) or (len(values) > start and type(values[start]) in (str, bytes)):
+            size += sum(len(v) if isinstance(v, (str, bytes)) else 8 for v in values[start:stop])
+    return size
+
+
+def body(function: bytes, columns: Sequence[Column]) -> bytes:
+    """What a worker is sent."""
+    return pickle.dumps((function, columns), PROTOCOL)
+
+
+def opened(data: bytes) -> Tuple[Callable[..., Any], Sequence[Column]]:
+    """The function and the columns of a block.  Raises whatever rebuilding the function raises."""
+    function, columns = pickle.loads(data)
+    return pickle.loads(function), columns
+
+
+def arguments(columns: Sequence[Column], start: int) -> Iterator[Tuple[Any, ...]]:
+    """The arguments of each item, each rebuilt when it is asked for."""
+    return zip(*(map(pickle.loads, islice(c, start, None)) if isinstance(c, tuple) else islice(c, start, None)
+                 for c in columns))
+
+
+def apply(task: Tuple[Callable[..., Any], Tuple[Any, ...], Any]) -> Any:
+    """The function of a block of `submit`s: its one column holds (function, args, kwargs)."""
+    function, args, kwargs = task
+    return function(*args, **kwargs)
+
+
+APPLY = pickle.dumps(apply, PROTOCOL)
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+def outcome(value: Any) -> Any:
+    """A result as it travels; pickled at once, so that it is what the task returned."""
+    return value if type(value) in ATOMS else (pack(value, "the result"),)
+
+
+def results(outcomes: Sequence[Any]) -> bytes:
+    """The outcomes of a run of items."""
+    plain = ATOMS.issuperset(map(type, outcomes))
+    return pickle.dumps(outcomes if plain else tuple(outcomes), PROTOCOL)
+
+
+def outcomes(data: bytes) -> Union[List[Any], Tuple[Any, ...]]:
+    """The outcomes again; runs no code of the user."""
+    return pickle.loads(data)  # type: ignore[no-any-return]
+
+
+def failed(entry: Any) -> bool:
+    """Whether an outcome is a failure."""
+    return type(entry) is tuple and len(entry) == 4
+
+
+def value(entry: Any) -> Any:
+    """The value of an outcome; raises the error of a failed one."""
+    if type(entry) is not tuple:
+        return entry
+    if len(entry) == 1:
+        return pickle.loads(entry[0])
+    raise rebuilt(entry)
+
+
+# Errors --------------------------------------------------------------------------------------------------------------
+
+class RemoteTraceback(Exception):
+    """The cause of an error that a task raised: where it ran, and its traceback there, as text."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0]) if self.args else ""
+
+
+def failure(error: BaseException, where: str) -> Failure:
+    """An error as it travels.  Whether it can is decided here, by trying; `where` names host, worker and item."""
+    lines = traceback.format_exception(type(error), error, _own(error))
+    text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
+    kind = type(error).__module__ + "." + type(error).__qualname__
+    try:
+        said = str(error)
+    except Exception as again:                     # a __str__ that raises must not hide the error
+        said = "<%s in its __str__>" % type(again).__name__
+    data: Optional[bytes] = None
+    try:
+        data = pickle.dumps(error, PROTOCOL)
+        if type(pickle.loads(data)) is not type(error):
+            data = None
+    except BaseException as again:                 # whatever it is: the text goes instead
+        text += "(it cannot be pickled and rebuilt: %s: %s)\n" % (type(again).__name__, again)
+        data = None
+    return data, kind, said, text
+
+
+def _own(error: BaseException) -> Any:
+    """The traceback without the frames of microscoop, which stand first."""
+    trace, here = error.__traceback__, __name__.rpartition(".")[0] + "."
+    while trace and trace.tb_next and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(here):
+        trace = trace.tb_next
+    return trace
+
+
+def rebuilt(entry: Failure) -> BaseException:
+    """The error of a failure, with the remote traceback as its cause; RemoteError where it cannot be rebuilt."""
+    data, kind, said, text = entry
+    error: BaseException = RemoteError(kind, said, text)
+    if data is not None:
+        try:
+            error = pickle.loads(data)
+        except BaseException as again:             # rebuilt on the worker, but not here
+            text += "(it cannot be rebuilt here: %s: %s)\n" % (type(again).__name__, again)
+            error = RemoteError(kind, said, text)
+    error.__cause__ = RemoteTraceback(text + _advice(error))
+    return error
+
+
+def _advice(error: BaseException) -> str:
+    """What the user may have overlooked, one line."""
+    if isinstance(error, NameError):
+        name = getattr(error, "name", None) or str(error).partition("'")[2].partition("'")[0]
+        if name and hasattr(sys.modules.get("__main__"), name):
+            return "Note: %s is set under the guard; workers do not run that.\n" % name
+    return ""

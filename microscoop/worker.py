@@ -1,0 +1,426 @@
+"""A worker: runs blocks, and is an owner itself when its tasks submit.  Runs in workers.
+
+The rule of waiting, inside a task that waits for a future or for the next result of a map:
+
+  1. Take what is ready.
+  2. Else, if it is still in my queue, run exactly that, here, on top of the waiting task.
+  3. Else run the newest of my own children that is still in the queue.
+  4. Else give the turn away and sleep; another thread of this process takes in other work and runs it.
+
+One thread has the turn: only it asks for work.  A sleeper whose future is ready goes on at once and has the turn again;
+the thread that had it meanwhile parks when its task is done.  Whatever waits under a timeout, in a thread of the user's
+or in a callback only sleeps.  So a waiting task never lies beneath a foreign one, and a chain of waits is as deep as
+memory allows: after DEEP nested tasks the next one gets a fresh thread, with a stack of its own.
+"""
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import time
+from array import array
+from collections import deque
+from itertools import islice, repeat
+from typing import Any, Callable, Deque, List, Optional, Tuple, Union
+
+from . import tasks
+from .owner import Call, Link, Owner
+from .protocol import INLINE, Back, Block, Drop, Idle, Result, Taken
+
+DEEP = 40                  # tasks that run on top of each other in one thread
+TICK = 0.004               # seconds between looks at what a busy process could send on
+TENFOLD = 10               # a block that lasts so many times longer than planned gives its rest back
+PATIENCE = 10_000_000      # nanoseconds; nothing that lasts less is given back
+
+
+def flush_output() -> None:
+    """What tasks print comes out before their results do."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError, OSError):   # replaced or closed by the task: its own business
+            continue
+
+
+class Run:
+    """A block at work; its thread appends to `done` and other threads may cut `numbers` short."""
+    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "beneath", "note", "slot", "home")
+
+    def __init__(self, block: Block, beneath: object, home: bool) -> None:
+        self.block, self.beneath = block, beneath
+        self.home = home                           # our own items, run here
+        self.numbers = list(range(block.first, block.first + block.count))
+        self.done: List[Any] = []
+        self.sent = 0                              # of done
+        self.since = self.began = time.perf_counter_ns()
+        self.slot, self.note = 0, memoryview(b"")  # where the item at work is noted
+
+    def rest(self) -> Optional[Tuple[int, int]]:
+        """Cut off what was not begun: (first, count), or None.
+
+        The thread at work goes through `numbers` by index, so shortening it is enough; what it has begun by then is at
+        most the item after those in `done`.
+        """
+        del self.numbers[len(self.done) + 1:]
+        first = self.block.first + max(len(self.numbers), len(self.done) + 1)
+        count = self.block.first + self.block.count - first
+        if count <= 0:
+            return None
+        self.block = self.block._replace(count=self.block.count - count)
+        return first, count
+
+
+class Worker(Owner):
+    """An owner that runs tasks."""
+
+    window = 0
+
+    def __init__(self, link: Link, number: int, workers: int, retries: int, where: str, note: memoryview) -> None:
+        super().__init__(link, number, workers, retries)
+        self._where = where                        # h2/3
+        self._note = note                          # shared with the agent: owner, call, item for each slot
+        self._slots = list(range(0, len(note) - 2, 3))
+        self._inbox: Deque[Block] = deque()
+        self._runs: List[Run] = []
+        self._here = threading.local()             # .task: what the thread runs; .depth: tasks on its stack
+        self._holder = 0                           # the thread that has the turn; 0: nobody
+        self._work = threading.Condition(self.lock)     # for the holder: there is work, or the turn is gone
+        self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
+        self._parked = 0
+        self._idle = False                         # the broker thinks that we have nothing to do
+        self._asleep = False                       # the reader thread waits without a limit
+        self._seen: Any = None                     # the oldest entry at the last tick
+        self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
+
+    # The turn
+
+    def serve(self) -> None:
+        """Run what there is to run, in this thread, while it has the turn."""
+        me = threading.get_ident()
+        self._here.depth = 0
+        while True:
+            with self.lock:
+                work = self._next(me)
+            if isinstance(work, Block):
+                self._work_on(Run(work, None, work.size < 0))
+            else:
+                self._run(work)
+
+    def _next(self, me: int) -> Any:
+        """The next thing for this thread, once it has the turn; the lock is held."""
+        while True:
+            if self._holder != me:
+                if self._holder:
+                    self._parked += 1
+                    self._turn.wait()
+                    self._parked -= 1
+                self._holder = self._holder or me
+            elif self._inbox:
+                return self._inbox.popleft()
+            elif self.queue:
+                self._no_longer_idle()
+                return self._own(self.queue[-1])
+            else:
+                if not self._idle:
+                    self._idle = True
+                    self.link.send(Idle(1))
+                self._work.wait()
+
+    def _own(self, entry: Any) -> Any:
+        """Take something of our own out of the queue to run it here: a future, or a block of a call."""
+        if not isinstance(entry, Call):
+            self._unqueue(entry)
+            self.items -= 1
+            entry.state = "RUNNING"
+            return entry
+        block = entry.cut(self.number, self.workers)
+        if not entry.left:
+            self._unqueue(entry)
+        self.items -= block.count
+        return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
+
+    def _unqueue(self, entry: Any) -> None:
+        if self.queue[-1] is entry:                # as a rule; `remove` would look from the other end
+            self.queue.pop()
+        else:
+            self.queue.remove(entry)
+
+    def _no_longer_idle(self) -> None:
+        if self._idle:
+            self._idle = False
+            self.link.send(Idle(0))
+
+    def _give_turn(self) -> bool:
+        """Let another thread take in work; False if this one does not have the turn.  The lock is held."""
+        if self._holder != threading.get_ident():
+            return False
+        self._holder = 0
+        if self._parked:
+            self._turn.notify()
+        else:
+            threading.Thread(target=self._help, name="microscoop-tasks", daemon=True).start()
+        return True
+
+    def _help(self) -> None:
+        try:
+            self.serve()
+        except BaseException:                      # a defect of ours: better a dead worker than a stuck one
+            sys.excepthook(*sys.exc_info())
+            os._exit(70)
+
+    def _take_turn(self) -> None:
+        """This thread goes on; whoever had the turn parks after what it runs.  The lock is held."""
+        self._holder = threading.get_ident()
+        self._no_longer_idle()
+        self._work.notify()
+
+    # Waiting
+
+    def task(self) -> object:
+        return getattr(self._here, "task", None)
+
+    def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
+        """As Owner.wait, by the rule of waiting."""
+        task = getattr(self._here, "task", None)
+        if task is None:
+            return super().wait(ready, watched, timeout)
+        self._forbid_cycle(task, watched)
+        while timeout is None:
+            with self.lock:
+                if ready():
+                    return True
+                mine = self._choose(task, watched)
+            if mine is None:
+                break
+            if self._here.depth >= DEEP:
+                self._run_afresh(mine)
+            elif isinstance(mine, Block):
+                self._work_on(Run(mine, task, True))
+            else:
+                self._run(mine)
+        return self._sleep(ready, watched, timeout)
+
+    def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
+        """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
+        for thing in watched:
+            if thing.left if isinstance(thing, Call) else thing.state == "PENDING":
+                return self._own(thing)
+        for entry in reversed(self.queue):
+            if entry.parent is task:
+                return self._own(entry)
+        return None
+
+    def _sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float]) -> bool:
+        with self.lock:
+            if ready():
+                return True
+            mine = self._give_turn()
+            if mine:
+                for run in self._runs:
+                    self._flush(run)
+                    self._shrink(run)
+        try:
+            return super().wait(ready, watched, timeout)
+        finally:
+            if mine:
+                with self.lock:
+                    self._take_turn()
+
+    def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
+        for thing in watched:
+            beneath = task if getattr(thing, "state", "") == "RUNNING" else None
+            while beneath is not None:
+                if beneath is thing:
+                    raise RuntimeError("%r is suspended beneath this task and waits for it: neither could ever end" % thing)
+                beneath = beneath.beneath
+
+    def _run_afresh(self, work: Any) -> None:
+        """Run it in a thread with an empty stack, and wait for that."""
+        def run() -> None:
+            self._here.depth = 0
+            with self.lock:
+                if mine:
+                    self._holder = threading.get_ident()
+            if isinstance(work, Block):
+                self._work_on(Run(work, task, True))
+            else:
+                self._run(work, task)
+
+        task = self._here.task
+        mine = self._holder == threading.get_ident()
+        thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
+        thread.start()
+        thread.join()
+        with self.lock:
+            if mine:
+                self._holder = threading.get_ident()
+
+    # Running
+
+    def _run(self, future: Any, beneath: object = None) -> None:
+        """Run one of our own futures here."""
+        here = self._here
+        before = getattr(here, "task", None)
+        future.beneath = beneath or before
+        here.task = future
+        here.depth += 1
+        try:
+            function, args, kwargs = pickle.loads(future.task)
+            entry = tasks.outcome(function(*args, **kwargs))
+        except BaseException as error:             # whatever a task raises is its outcome
+            entry = tasks.failure(error, "%s, %s" % (self._where, future.name))
+        finally:
+            here.task = before
+            here.depth -= 1
+        with self.lock:
+            self.conclude(future, entry)
+
+    def _work_on(self, run: Run) -> None:
+        """Run the items of a block, front to back."""
+        here, block = self._here, run.block
+        before = getattr(here, "task", None)
+        here.task = run
+        here.depth += 1
+        with self.lock:
+            self._runs.append(run)
+            run.note, run.slot = (self._note, self._slots.pop()) if self._slots else (memoryview(array("Q", [0] * 3)), 0)
+            if self._asleep and (block.count > 1 or self._inbox):
+                self.link.poke()
+        try:
+            function, columns = tasks.opened(block.body)
+        except BaseException as error:             # of rebuilding the function: the outcome of every item
+            run.done.extend([tasks.failure(error, "%s, item %d" % (self._where, i)) for i in run.numbers])
+        else:
+            self._loop(run, function, columns)
+        here.task = before
+        here.depth -= 1
+        flush_output()
+        with self.lock:
+            run.note[run.slot] = 0
+            if run.note is self._note:
+                self._slots.append(run.slot)
+            self._runs.remove(run)
+            self._flush(run)
+
+    def _loop(self, run: Run, function: Callable[..., Any], columns: Any) -> None:
+        numbers, done, note, slot = run.numbers, run.done, run.note, run.slot
+        note[slot + 1], note[slot + 2], note[slot] = run.block.call, run.block.first, run.block.owner
+        append, atoms, outcome = done.append, tasks.ATOMS, tasks.outcome
+        while len(done) < len(numbers):
+            # The number is noted before the arguments are rebuilt: a death in there is that item's.
+            noted = map(note.__setitem__, repeat(slot + 2), islice(numbers, len(done), None))
+            try:
+                for _, arguments in zip(noted, tasks.arguments(columns, len(done))):
+                    value = function(*arguments)
+                    append(value if type(value) in atoms else outcome(value))
+            except BaseException as error:         # whatever a task raises is its outcome
+                number = run.block.first + len(done)
+                name = getattr(function, "__qualname__", None) or type(function).__name__
+                append(tasks.failure(error, "%s, item %d of %s" % (self._where, number, name)))
+
+    def _flush(self, run: Run) -> None:
+        """Send what is done; the lock is held, so that parts stay in order."""
+        count = len(run.done) - run.sent
+        if not count:
+            return
+        now = time.perf_counter_ns()
+        part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
+        run.sent += count
+        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number, 0)
+        run.since = now
+        if run.home:
+            call = self.calls.get(run.block.call)
+            if call is not None:
+                call.arrive(first, tasks.outcomes(tasks.results(part)), count, result.spent)
+            return
+        body = tasks.results(part)
+        if len(body) > INLINE:
+            self._streams[(run.block.owner, run.block.call, first)] = [body, 0, 0]
+            result, body = result._replace(size=len(body)), b""
+        self.link.send(result._replace(body=body))
+
+    # The reader thread
+
+    def _block(self, block: Block) -> None:
+        with self.lock:
+            self._idle = False                     # the broker has taken us at our word
+        if block.size:
+            self.pull(block, block.owner)
+            return
+        with self.lock:
+            self._inbox.append(block)
+            self._work.notify()
+
+    def pulled(self, message: Union[Block, Result], data: bytearray) -> None:
+        if isinstance(message, Block):
+            self._block(message._replace(size=0, body=data))  # type: ignore[arg-type]
+        else:
+            super().pulled(message, data)
+
+    def _dropped(self, message: Drop) -> None:
+        """Skip what nobody wants; what has begun runs to its end."""
+        with self.lock:
+            unwanted = [b for b in self._inbox if b.owner == message.owner and message.call in (0, b.call)]
+            for block in unwanted:
+                self._inbox.remove(block)
+            for run in self._runs:
+                if not run.home and run.block.owner == message.owner and message.call in (0, run.block.call):
+                    run.rest()
+            for table in (self._streams, self._inflows):
+                for key in [k for k in table if k[0] == message.owner and message.call in (0, k[1])]:
+                    del table[key]  # type: ignore[attr-defined]
+            self._idle = False                     # what was on its way will not come: say Idle again
+            self._work.notify()
+
+    def _taken(self, message: Taken) -> None:
+        with self.lock:
+            self._streams.pop((message.owner, message.call, message.first), None)
+
+    def pushed(self) -> None:
+        """Children are given away against credit only, the oldest first, and not if there is just one so far: its
+        parent most likely waits for it next.  One that lies here for a tick goes too."""
+        self.feed(1)
+        if self._asleep:
+            self._asleep = False
+            self.link.poke()
+        if self._idle:
+            self._work.notify()
+
+    def tick(self) -> Optional[float]:
+        """Send on what should not wait for the task at work."""
+        with self.lock:
+            now = time.perf_counter_ns()
+            for run in self._runs:
+                if len(run.done) > run.sent and now - run.since > PATIENCE // 2:
+                    self._flush(run)
+                if now - run.began > max(TENFOLD * run.block.planned * 1000, PATIENCE):
+                    self._shrink(run)
+                    self._return_inbox()
+            oldest = self.queue[0] if self.queue else None
+            if oldest is not None and oldest is self._seen:
+                self.feed()
+            self._seen = oldest
+            busy = oldest is not None or bool(self._inbox) or any(len(run.numbers) > 1 for run in self._runs)
+            self._asleep = not busy
+            return TICK if busy else None
+
+    def _shrink(self, run: Run) -> None:
+        """Give back the items of a block that were not begun; the lock is held."""
+        rest = run.rest()
+        if rest is None:
+            return
+        if run.home:
+            call = self.calls.get(run.block.call)
+            if call is not None:
+                if not call.left:
+                    self.queue.append(call)
+                call.back(*rest, True)
+                self.items += rest[1]
+        else:
+            self.link.send(Back(run.block.owner, run.block.call, *rest))
+
+    def _return_inbox(self) -> None:
+        while self._inbox and not self._idle:
+            block = self._inbox.pop()
+            self.link.send(Back(block.owner, block.call, block.first, block.count))
