@@ -16,6 +16,7 @@ from microscoop.errors import UsageError
 # Finds this very package, copied folder or zipapp, and then leaves sys.path as `python -m` has it.
 START = ("import sys; sys.path.insert(0, sys.argv.pop(1)); import microscoop.__main__ as start; "
          "del sys.path[0]; start.main(True)")
+PROBE = "'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null >/dev/null 2>&1"
 
 
 def start_again(prolog: str, python: Optional[str], words: Sequence[str]) -> NoReturn:
@@ -48,9 +49,10 @@ def shell_text(prolog: str, python: Optional[str], words: Sequence[str], directo
         back,
         "trap - 0",
     ]
-    for candidate in filter(None, (python, "python3", "python")):
-        lines.append(f"{candidate} -c '' </dev/null >/dev/null 2>&1 && exec {candidate} {start} >&{stdout} {stdout}>&-")
-    lines.append("echo 'microscoop: --prolog left neither python3 nor python on PATH here' >&2; exit 2")
+    given = (shlex.quote(python), python) if python else ()  # one program's path, or text for a shell
+    for candidate in (*given, "python3", "python"):
+        lines.append(f"{candidate} -c {PROBE} && exec {candidate} {start} >&{stdout} {stdout}>&-")
+    lines.append("echo 'microscoop: --prolog left no python3 or python of 3.8 or newer on PATH here' >&2; exit 2")
     return "\n".join(lines)
 
 

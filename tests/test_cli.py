@@ -412,9 +412,10 @@ class Prolog(unittest.TestCase):
                 self.assertEqual(answer["environ"]["FROM_FILE"], "0")
 
     def test_the_given_interpreter_is_taken_where_it_runs_here(self) -> None:
-        (self.here / "other").symlink_to(sys.executable)
-        answer = self.answer(self.begin("export PLACE=.", python="$PLACE/other -E"))
-        self.assertEqual(Path(answer["python"]).name, "other")
+        (self.here / "other one").symlink_to(sys.executable)
+        for python in ('"$PLACE/other one" -E', str(self.here / "other one")):
+            answer = self.answer(self.begin("export PLACE=.", python=python))
+            self.assertEqual(Path(answer["python"]).name, "other one")
         answer = self.answer(self.begin("true", python="/nowhere/python"))
         self.assertEqual(answer["python"], str(self.programs / "python3"))
 
@@ -432,7 +433,14 @@ class Prolog(unittest.TestCase):
     def test_no_python_is_one_sentence_and_status_2(self) -> None:
         done = self.begin("PATH=/nowhere")
         self.assertEqual((done.returncode, done.stderr), (
-            2, "noise\nmicroscoop: --prolog left neither python3 nor python on PATH here\n"))
+            2, "noise\nmicroscoop: --prolog left no python3 or python of 3.8 or newer on PATH here\n"))
+
+    def test_a_python_that_is_too_old_or_does_not_run_is_passed_over(self) -> None:
+        (self.programs / "python3").unlink()
+        (self.programs / "python3").write_text("#!/bin/sh\nexit 1\n")
+        (self.programs / "python3").chmod(0o755)
+        (self.programs / "python").symlink_to(sys.executable)
+        self.assertEqual(self.answer(self.begin("true"))["python"], str(self.programs / "python"))
 
     def test_nothing_that_it_leaves_running_holds_stdout(self) -> None:
         self.answer(self.begin("sleep 100 >/dev/null 2>&1 & echo $! > pid"))  # else it would end by its time limit
