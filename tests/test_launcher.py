@@ -1,0 +1,461 @@
+"""The launcher around a script: status, streams, arguments, Ctrl-C and the start-up report."""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import textwrap
+import time
+import unittest
+
+from tests import harness
+
+ARTICLE = """
+import math, time
+from microscoop import futures
+data = range(12)
+def func(num):
+    time.sleep(0.1)
+    return num ** 2
+if __name__ == "__main__":
+    begin_time = time.time()
+    res = list(futures.map(func, data))
+    spent_time = math.ceil((time.time() - begin_time) * 1000)
+    print(res)
+    print("End at {} msec".format(spent_time))
+"""
+ONE = "if __name__ == '__main__':\n    print(1)\n"
+WITHOUT_CHECKOUT = {"PYTHONPATH": str(harness.BASE / "hook")}
+SQUARES = "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]"
+
+
+class AsUnderPlainPython(harness.TestCase):
+    """The same script under `python3` and under the launcher."""
+
+    def both(self, text, *args, stdin=None, cwd=None):
+        path = self.script(self.guarded(text))
+        plain = harness.plain(path, *args, stdin=stdin, cwd=cwd)
+        ours = harness.run("-q", "-n", "1", path, *args, stdin=stdin, cwd=cwd)
+        return plain, ours
+
+    @staticmethod
+    def guarded(text):
+        return 'if __name__ == "__main__":\n' + textwrap.indent(textwrap.dedent(text), "    ") + "\n"
+
+    def check_same(self, text, *args, **more):
+        plain, ours = self.both(text, *args, **more)
+        self.assertEqual(ours, plain)
+        return ours
+
+    def test_the_exit_status(self):
+        for end, status in (
+            ("pass", 0), ("import sys; sys.exit(0)", 0), ("import sys; sys.exit(7)", 7), ("exit(300)", 44),
+            ("import sys; sys.exit(None)", 0), ("raise SystemExit(-1)", 255), ("import os; os._exit(9)", 9),
+            ("raise SystemExit([1, 2])", 1),
+        ):
+            with self.subTest(end):
+                self.assertEqual(self.check_same(end).status, status)
+
+    def test_an_exit_with_a_text(self):
+        result = self.check_same("import sys; print('out'); sys.exit('the text')")
+        self.assertEqual(result, (1, "out\n", "the text\n"))
+
+    def test_an_uncaught_exception(self):
+        for text in ("def f():\n    raise ValueError('the end')\nprint('out')\nf()", "import no_such_module_anywhere",
+                     "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError('k') from e"):
+            with self.subTest(text):
+                result = self.check_same(text)
+                self.assertEqual(result.status, 1)
+                self.assertNotIn("microscoop", re.sub("/.*/", "", result.err))
+
+    def test_a_script_that_python_cannot_compile(self):
+        path = self.script("x = = 5\n")
+        plain, ours = harness.plain(path), harness.run("-q", "-n", "1", path)
+        self.assertEqual((ours.status, ours.out), (plain.status, plain.out))
+        self.assertIn(plain.err.splitlines()[-1], ours.err)
+        self.assertEqual(ours.err.count("SyntaxError"), 1, ours.err)
+
+    def test_a_changed_excepthook_and_atexit_functions(self):
+        self.check_same("""
+            import atexit, sys
+            atexit.register(print, "at exit")
+            sys.excepthook = lambda kind, error, _: print("my hook", kind.__name__, error)
+            raise ValueError("v")
+        """)
+
+    def test_standard_input(self):
+        for stdin in ("one\ntwo\n", "", "no end of line", b"\xff\xfe\n"):
+            self.check_same("import sys; print(sys.stdin.buffer.read()); print(sys.stdin.isatty())", stdin=stdin)
+        self.check_same("print(input('? ') + input())", stdin="a\nb\n")
+
+    def test_the_arguments(self):
+        words = ("--", "-n", "5", "", "two words", "$HOME", "é", "--help", "-q", "*", "a\nb", "--host", "--")
+        self.assertIn("two words", self.check_same("import sys; print(sys.argv[1:])", *words).out)
+
+    def test_names_folders_and_paths(self):
+        text = """
+            import os, sys
+            main = sys.modules["__main__"]
+            print(__file__, __name__, __doc__, __package__, __spec__, sys.argv, sys.path[0], os.getcwd())
+            print(main.__file__ == __file__, main.__dict__ is globals(), __builtins__ is main.__builtins__)
+        """
+        self.check_same(text)
+        path = self.script(self.guarded(text))
+        folder, name = str(path.parent), path.name
+        for words in ((name,), (os.path.join(".", name),), (os.path.join("..", path.parent.name, name),)):
+            plain = harness.plain(*words, cwd=folder)
+            self.assertEqual(harness.run("-q", "-n", "1", *words, cwd=folder), plain)
+
+    def test_a_link_to_a_script(self):
+        path = self.script(self.guarded("import sys; print(sys.path[0], __file__, sys.argv)"))
+        link = harness.TEMP / "link.py"
+        link.symlink_to(path)
+        self.assertEqual(harness.run("-q", "-n", "1", link), harness.plain(link))
+
+    def test_what_is_written_without_an_end_of_line_and_in_binary(self):
+        self.check_same("import sys; sys.stdout.write('abc'); sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff\\0')")
+        self.check_same("import os; os.write(1, b'x' * 1000000); os.write(2, b'y' * 100000)")
+
+    def test_threads_that_go_on_after_the_script(self):
+        self.check_same("""
+            import threading, time
+            threading.Thread(target=lambda: (time.sleep(0.2), print("late"))).start()
+            print("end")
+        """)
+
+    def test_a_script_in_another_encoding(self):
+        path = self.script("")
+        text = "# -*- coding: latin-1 -*-\nif __name__ == '__main__': print('é', ascii('é'))\n"
+        path.write_bytes(text.encode("latin-1"))
+        self.assertEqual(harness.run("-q", "-n", "1", path), harness.plain(path))
+
+
+class Report(harness.TestCase):
+    def lines(self, err):
+        return [match.group(1) for match in re.finditer(r"^\[[^\]]+\] launcher  INFO    (.*)$", err, re.MULTILINE)]
+
+    def test_the_start_is_reported_on_stderr_in_scoops_form(self):
+        path = self.script(ARTICLE)
+        result = harness.run("-n", "3", path)
+        lines = self.lines(result.err)
+        version = "{}.{}.{}".format(*sys.version_info)
+        self.assertRegex(lines[0], r"(?i)^microscoop \d.*" + re.escape(version))
+        self.assertEqual([line.rstrip() for line in lines[1:]], [
+            "Deploying 3 worker(s) over 1 host(s).", "Worker distribution:", "   127.0.0.1:\t2 + origin",
+            "Root process is done.", "Finished cleaning spawned subprocesses."])
+        self.assertEqual(len(result.err.splitlines()), 6, result.err)
+        self.assertEqual(result.out.splitlines()[0], SQUARES)
+
+    def test_quiet_says_nothing(self):
+        for word in ("-q", "--quiet"):
+            self.assertEqual(harness.run(word, "-n", "2", self.script(ONE)), (0, "1\n", ""))
+
+    def test_without_n_there_is_a_worker_for_each_usable_core(self):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        result = harness.run(self.script(ONE))
+        self.assertIn(f"Deploying {cores} worker(s) over 1 host(s).", self.lines(result.err))
+
+
+class Runs(harness.TestCase):
+    def check_article(self, result, limit):
+        lines = result.out.splitlines()
+        self.assertEqual((result.status, lines[0]), (0, SQUARES), result.err)
+        spent = int(re.fullmatch(r"End at (\d+) msec", lines[1]).group(1))
+        self.assertLess(spent, limit)
+
+    def test_the_script_of_the_article_on_1_3_and_6_workers(self):
+        path = self.script(ARTICLE)
+        for n, ideal in ((1, 1200), (3, 400), (6, 200)):
+            self.check_article(harness.run("-q", "-n", str(n), path), ideal + 150)
+
+    def test_tunnel_without_hosts_changes_nothing(self):
+        self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(ARTICLE)), 550)
+
+    def test_two_runs_at_once_do_not_meet(self):
+        path = self.script(ARTICLE)
+        runs = [harness.start("-q", "-n", "2", path) for _ in range(2)]
+        for run in runs:
+            self.check_article(run.finish(20), 2000)
+
+    def test_many_runs_at_once_do_not_meet(self):
+        path = self.script("""
+            import sys
+            from microscoop import futures
+            if __name__ == "__main__":
+                print(list(futures.map(pow, [int(sys.argv[1])] * 3, range(3))))
+        """)
+        runs = [harness.start("-q", "-n", "2", path, str(number)) for number in range(8)]
+        self.assertEqual([run.finish(30).out for run in runs], [f"[1, {n}, {n * n}]\n" for n in range(8)])
+
+    def test_a_run_inside_a_task_of_a_run(self):
+        path = self.script("""
+            import subprocess, sys
+            from microscoop import futures
+            def inner(depth):
+                words = [sys.executable, "-m", "microscoop", "-q", "-n", "1", sys.argv[0], str(depth)]
+                return subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout.decode()
+            if __name__ == "__main__":
+                depth = int(sys.argv[1])
+                print(depth, futures.submit(inner, depth - 1).result().strip() if depth else "")
+        """)
+        self.assertEqual(harness.run("-q", "-n", "2", path, "2").out, "2 1 0\n")
+
+    def test_a_copied_folder_works_wherever_it_lies(self):
+        folder = harness.TEMP / "anywhere"
+        shutil.copytree(str(harness.ROOT / "microscoop"), str(folder / "microscoop"),
+                        ignore=shutil.ignore_patterns("__pycache__"))
+        result = harness.run("-q", "-n", "3", self.script(ARTICLE), cwd=folder, env=WITHOUT_CHECKOUT)
+        self.check_article(result, 550)
+
+    def test_the_documented_zipapp_command_makes_a_file_that_does_the_same(self):
+        readme = harness.ROOT / "README.md"
+        commands = re.findall(r"^\W*((?:.*; *|.*&& *)?python3 -m zipapp .*?)`*$",
+                              readme.read_text() if readme.exists() else "", re.MULTILINE)
+        self.assertTrue(commands, "the README has no `python3 -m zipapp` command")
+        folder = harness.TEMP / "clone"
+        ignore = shutil.ignore_patterns("__pycache__", ".git", "tests")
+        shutil.copytree(str(harness.ROOT), str(folder), ignore=ignore)
+        command = commands[0].replace("python3", sys.executable)
+        made = harness.Run(["sh", "-c", command], cwd=folder, env=WITHOUT_CHECKOUT).finish()
+        self.assertEqual(made.status, 0, made.err)
+        archives = list(folder.rglob("*.pyz"))
+        self.assertEqual([path.name for path in archives], ["microscoop.pyz"])
+        alone = harness.TEMP / "microscoop.pyz"
+        shutil.move(str(archives[0]), str(alone))
+        shutil.rmtree(str(folder))
+        for words in (["-q", "-n", "3"], ["-q", "-n", "3", "--tunnel"]):
+            run = harness.Run([sys.executable, alone, *words, self.script(ARTICLE)], env=WITHOUT_CHECKOUT)
+            self.check_article(run.finish(), 600)
+
+    def test_a_program_that_prints_into_head_ends_cleanly(self):
+        origin = "import sys\nif __name__ == '__main__':\n    for n in range(100000):\n        print(n)\n"
+        tasks = """
+            from microscoop import futures
+            def speak(n):
+                print("line", n)
+            if __name__ == "__main__":
+                list(futures.map(speak, range(100000)))
+        """
+        results = """
+            from microscoop import futures
+            if __name__ == "__main__":
+                for n in futures.map(abs, range(100000)):
+                    print("line", n, flush=True)
+        """
+        for text in (origin, tasks, results):
+            with self.subTest(text):
+                command = f"{sys.executable} -m microscoop -q -n 2 {self.script(text)} | head -1"
+                begin = time.monotonic()
+                result = harness.Run(["sh", "-c", command]).finish(20)
+                self.assertEqual(result.status, 0)
+                self.assertEqual(len(result.out.splitlines()), 1, result)
+                self.assertEqual(result.err, "")
+                self.assertLess(time.monotonic() - begin, 8)
+                self.assert_gone(5)
+
+    def test_a_closed_stdin_stdout_or_stderr_does_no_harm(self):
+        path = self.script("""
+            from microscoop import futures
+            if __name__ == "__main__":
+                open(__file__ + ".out", "w").write(str(list(futures.map(abs, range(5)))))
+        """)
+        out = path.parent / (path.name + ".out")
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            with self.subTest(closed):
+                command = f"{sys.executable} -m microscoop -n 2 {path} {closed}"
+                harness.Run(["sh", "-c", command]).finish(20)
+                self.assertEqual(out.read_text(), "[0, 1, 2, 3, 4]")
+                out.unlink()
+
+
+LONG = """
+import sys, time
+from microscoop import futures
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+class CtrlC(harness.TestCase):
+    """SIGINT to the foreground process group, as a terminal sends it."""
+
+    def start(self, text, pty):
+        run = harness.start("-q", "-n", "3", self.script(LONG + text), pty=pty)
+        run.await_out("go")
+        time.sleep(0.1)
+        return run
+
+    def interrupt(self, run):
+        if run.terminal is None:
+            os.killpg(run.process.pid, signal.SIGINT)
+        else:
+            run.type(b"\x03")
+
+    def check_interrupted(self, run, limit=5):
+        begin = time.monotonic()
+        result = run.finish(limit + 5)
+        self.assert_gone(limit)
+        self.assertLess(time.monotonic() - begin, limit)
+        self.assertEqual(result.status, 130, result)
+        self.assertLessEqual((result.out + result.err).count("Traceback"), 1, result.err)
+        self.assertNotIn("Exception ignored", result.err)
+        return result
+
+    def test_it_ends_everything_when_the_script_lets_it_out(self):
+        for pty in (False, True):
+            for wait in ("list(futures.map(nap, [30] * 9))", "futures.submit(nap, 30).result()", "time.sleep(30)",
+                         "futures.wait([futures.submit(nap, 30)])", "next(futures.map_as_completed(nap, [30] * 9))"):
+                with self.subTest(wait, pty=pty):
+                    run = self.start(f"""
+if __name__ == "__main__":
+    opened = futures.submit(nap, 30)
+    print("go", flush=True)
+    {wait}
+""", pty)
+                    self.interrupt(run)
+                    result = self.check_interrupted(run)
+                    self.assertIn("KeyboardInterrupt", result.err)
+
+    def test_it_ends_everything_at_the_end_of_the_script_while_open_tasks_are_finished(self):
+        run = self.start("""
+if __name__ == "__main__":
+    opened = [futures.submit(nap, 30) for _ in range(9)]
+    print("go", flush=True)
+""", False)
+        self.interrupt(run)
+        self.check_interrupted(run)
+
+    def test_a_script_that_catches_it_goes_on(self):
+        for pty in (False, True):
+            with self.subTest(pty=pty):
+                run = self.start("""
+if __name__ == "__main__":
+    kept = futures.submit(nap, 1)
+    try:
+        print("go", flush=True)
+        list(futures.map(nap, [30] * 2))
+    except KeyboardInterrupt:
+        print("caught", flush=True)
+    print(list(futures.map(nap, [0, 0.01, 0.02])), kept.result(), flush=True)
+""", pty)
+                self.interrupt(run)
+                result = run.finish(35)
+                self.assertEqual((result.status, result.err), (0, ""))
+                self.assertIn("caught", result.out)
+                self.assertIn("[0, 0.01, 0.02] 1", result.out)
+
+    def test_a_second_one_within_2_seconds_ends_all_at_once(self):
+        for pty in (False, True):
+            with self.subTest(pty=pty):
+                run = self.start("""
+if __name__ == "__main__":
+    print("go", flush=True)
+    while True:
+        try:
+            list(futures.map(nap, [30] * 9))
+        except KeyboardInterrupt:
+            print("caught", flush=True)
+""", pty)
+                self.interrupt(run)
+                run.await_out("caught")
+                time.sleep(0.3)
+                self.interrupt(run)
+                self.check_interrupted(run, 2)
+
+    @harness.slow
+    def test_a_second_one_after_more_than_2_seconds_is_a_first_one_again(self):
+        run = self.start("""
+if __name__ == "__main__":
+    print("go", flush=True)
+    for k in range(2):
+        try:
+            time.sleep(30)
+        except KeyboardInterrupt:
+            print("caught", k, flush=True)
+    print(list(futures.map(nap, [0.01] * 3)), flush=True)
+""", False)
+        self.interrupt(run)
+        run.await_out("caught 0")
+        time.sleep(3)
+        self.interrupt(run)
+        result = run.finish(10)
+        self.assertEqual((result.status, result.out.splitlines()[-1]), (0, "[0.01, 0.01, 0.01]"))
+
+    def test_it_ends_a_script_that_computes_and_workers_that_hold_the_interpreter_lock(self):
+        run = self.start("""
+import ctypes
+def lock(seconds):
+    ctypes.PyDLL(None).sleep(seconds)
+if __name__ == "__main__":
+    opened = [futures.submit(lock, 30) for _ in range(9)]
+    time.sleep(0.2)
+    print("go", flush=True)
+    while True:
+        sum(range(1000))
+""", False)
+        self.interrupt(run)
+        self.check_interrupted(run)
+
+    def test_programs_that_tasks_started_do_not_get_it_but_end_with_the_run(self):
+        run = self.start("""
+import subprocess
+def child(n):
+    return subprocess.call(["sleep", "2"])
+if __name__ == "__main__":
+    opened = [futures.submit(child, n) for n in range(3)]
+    time.sleep(0.2)
+    try:
+        print("go", flush=True)
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print([future.result() for future in opened], flush=True)
+""", True)
+        self.interrupt(run)
+        result = run.finish(10)
+        self.assertIn("[0, 0, 0]", result.out)
+
+    def test_during_the_start_it_ends_all(self):
+        path = self.script(LONG + "if __name__ == '__main__':\n    list(futures.map(nap, [30] * 9))\n")
+        for delay in (0.08, 0.15, 0.25):
+            run = harness.start("-q", "-n", "3", path)
+            time.sleep(delay)
+            self.interrupt(run)
+            result = run.finish(10)
+            self.assert_gone(5)
+            self.assertNotEqual(result.status, 0)
+            self.assertLessEqual(result.err.count("Traceback"), 1, result.err)
+
+
+class Terminal(harness.TestCase):
+    def test_the_script_has_the_terminal(self):
+        run = harness.start("-q", "-n", "1", self.script("""
+            import sys
+            if __name__ == "__main__":
+                print(sys.stdin.isatty(), sys.stdout.isatty(), flush=True)
+                print("<" + input("? ") + ">")
+        """), pty=True)
+        run.await_out("? ")
+        run.type(b"typed\n")
+        result = run.finish(10)
+        self.assertIn("True True", result.out)
+        self.assertIn("<typed>", result.out)
+        self.assertEqual(result.status, 0)
+
+    def test_a_suspended_run_goes_on_when_it_is_continued(self):
+        run = harness.start("-q", "-n", "2", self.script(LONG + """
+if __name__ == "__main__":
+    print("go", flush=True)
+    print(sum(futures.map(nap, [0.05] * 20)) > 0.9)
+"""))
+        run.await_out("go")
+        os.killpg(run.process.pid, signal.SIGSTOP)
+        time.sleep(0.7)
+        os.killpg(run.process.pid, signal.SIGCONT)
+        self.assertEqual(run.finish(10), (0, "go\nTrue\n", ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
