@@ -1,0 +1,274 @@
+"""What a bare Python on a host is fed through ssh's stdin, from its nonce to the agent; launch.py is the other end.
+
+It imports nothing of ours and parses on Python 2.7, so that an old Python can say how old it is; annotations are
+comments for that reason. Up to the fork it is one process. Then the child becomes the agent, and the parent is the
+janitor: it holds nothing of ssh's, and removes the private directory when the agent is gone, however it went.
+
+Both ways go frames: four bytes of length, then JSON or, for files, one zlib stream of all their contents in the order
+of a list of (name, size, mode, digest) that came before. A name that ends in "/" is a folder.
+"""
+import os
+import signal
+import sys
+
+NEEDED = (3, 8)
+SILENCE = 45  # seconds without a byte from the head after which it is given up
+
+if False:  # what the annotations name; importing it would cost each start 10 ms
+    from typing import Any, BinaryIO, Dict, Iterable, List, NoReturn, Tuple  # noqa: F401
+
+
+class Failure(Exception):
+    """The start ends here; args: the stage, what happened."""
+
+
+def fail(stage, words):  # type: (str, str) -> NoReturn
+    raise Failure(stage, words)
+
+
+def main(stdin):  # type: (BinaryIO) -> None
+    """Called by the loader on the head's command line, which has read this text from the same stdin."""
+    out = os.dup(1)
+    silence(0, 1)
+    signal.signal(signal.SIGALRM, give_up)
+    try:
+        start(stdin, out)
+    except (EOFError, BrokenPipeError):
+        sys.exit(1)  # the head is gone, and there is nobody to tell
+    except ImportError as error:
+        send(out, '{"stage": "python", "error": "it lacks the standard module %s"}'
+             % (getattr(error, "name", None) or str(error).split()[-1]))
+    except Failure as failure:
+        tell(out, failure.args[0], error=failure.args[1])
+    sys.exit(1)
+
+
+def start(stdin, out):  # type: (BinaryIO, int) -> None
+    """All stages in their order; the parent and the child both leave it by exiting."""
+    import json
+    order = json.loads(receive(stdin).decode("ascii"))
+    if sys.version_info < NEEDED:
+        fail("version", too_old(order["settings"]["host"]))
+    package = receive(stdin)
+    here = is_in_place(order)
+    tell(out, "files", in_place=here, **facts())
+    files = b"" if here else receive(stdin)
+    directory = private_directory()
+    try:
+        unpack(os.path.join(directory, "lib"), order["package"], package)
+        if not here:
+            unpack(os.path.join(directory, "files"), order["files"], files)
+        settings = place(order, here, directory)
+        child = os.fork()
+    except BaseException:
+        remove(directory)
+        raise
+    if child:
+        os.close(out)
+        stdin.close()
+        janitor(child, order, settings)
+    serve(stdin, out, order, settings)
+    os._exit(0)
+
+
+# --- talking with the head -----------------------------------------------------------------------------------------
+
+def tell(out, stage, **known):  # type: (int, str, **Any) -> None
+    """One message: the stage that is reached and what is known by now."""
+    import json
+    send(out, json.dumps(dict(known, stage=stage)))
+
+
+def send(out, text):  # type: (int, str) -> None
+    """One frame of ASCII; made by hand, because `struct` or `json` may be what is missing."""
+    size = len(text)
+    rest = bytes(bytearray([size >> 24 & 255, size >> 16 & 255, size >> 8 & 255, size & 255])) + text.encode("ascii")
+    while rest:
+        rest = rest[os.write(out, rest):]
+
+
+def receive(stdin):  # type: (BinaryIO) -> bytes
+    """The next frame; EOFError when the head is gone."""
+    size = bytearray(read(stdin, 4))
+    return read(stdin, size[0] << 24 | size[1] << 16 | size[2] << 8 | size[3])
+
+
+def read(stdin, size):  # type: (BinaryIO, int) -> bytes
+    parts = []
+    while size:
+        signal.alarm(SILENCE)
+        parts.append(stdin.read(min(size, 1 << 16)))
+        if not parts[-1]:
+            raise EOFError
+        size -= len(parts[-1])
+    signal.alarm(0)
+    return b"".join(parts)
+
+
+def give_up(*_):  # type: (*object) -> None
+    raise EOFError
+
+
+def silence(*descriptors):  # type: (*int) -> None
+    """What is written there from now on vanishes, and nothing comes from there."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+# --- stage version -------------------------------------------------------------------------------------------------
+
+def too_old(host):  # type: (str) -> str
+    """What is wrong with this Python, and which names on PATH are better."""
+    minors = set()
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if name.startswith("python3.") and name[8:].isdigit() and int(name[8:]) >= NEEDED[1]:
+                minors.add(int(name[8:]))
+    words = "%s on %s is %d.%d; %d.%d or newer is needed" % (
+        (os.path.basename(sys.executable), host) + sys.version_info[:2] + NEEDED)
+    others = ", ".join("python3.%d" % minor for minor in sorted(minors, reverse=True))
+    return words + ("; there is also " + others if others else "")
+
+
+def facts():  # type: () -> Dict[str, Any]
+    """What this machine and its Python are: memory in bytes, cores that may be used."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):  # a system that does not tell
+        memory = 0
+    return {"python": sys.executable, "version": list(sys.version_info[:3]), "hostname": os.uname()[1],
+            "cores": cores, "memory": memory}
+
+
+# --- stage files ---------------------------------------------------------------------------------------------------
+
+def is_in_place(order):  # type: (Dict[str, Any]) -> bool
+    """Whether this host shares the script's folder: all that would be sent lies there with the same content."""
+    if not os.path.isdir(order["folder"]) or not os.path.isfile(order["script"]):
+        return False
+    return all(is_same(os.path.join(order["root"], name), size, digest) for name, size, _, digest in order["files"])
+
+
+def is_same(path, size, digest):  # type: (str, int, str) -> bool
+    import hashlib
+    if path.endswith("/"):
+        return os.path.isdir(path)
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) != size:
+            return False
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest() == digest
+    except OSError:  # it may not be read, or has just gone: then it is not the same for us
+        return False
+
+
+def private_directory():  # type: () -> str
+    base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
+    path = os.path.join(base, "microscoop-" + "".join("%02x" % byte for byte in bytearray(os.urandom(8))))
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        fail("files", "no private directory can be made in %s: %s" % (base, error.strerror))
+    return path
+
+
+def unpack(directory, entries, blob):  # type: (str, Iterable[Tuple[str, int, int, str]], bytes) -> None
+    """Writes the files below the directory and nowhere else; it is fresh and ours, so it has no links."""
+    import zlib
+    data, at = zlib.decompress(blob), 0
+    try:
+        os.mkdir(directory, 0o700)
+        for name, size, mode, _ in entries:
+            path = os.path.normpath(os.path.join(directory, name))
+            if not path.startswith(directory + os.sep):
+                fail("files", "%r would lie outside of the private directory" % name)
+            os.makedirs(path if name.endswith("/") else os.path.dirname(path), 0o700, exist_ok=True)
+            if not name.endswith("/"):
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                    file.write(data[at:at + size])
+            at += size
+    except OSError as error:
+        fail("files", "cannot write to %s: %s" % (directory, error.strerror))
+
+
+# --- stage script --------------------------------------------------------------------------------------------------
+
+def place(order, here, directory):  # type: (Dict[str, Any], bool, str) -> Dict[str, Any]
+    """The agent's settings: where the script and its folder are, in place or below the private directory."""
+    files = os.path.join(directory, "files")
+    found = dict(order["settings"], in_place=here, directory=directory, files=files, sent=[])
+    found.update(script=order["script"], path0=order["folder"], cwd=order["cwd"])
+    if not here:
+        folder, script = (os.path.normpath(os.path.join(files, os.path.relpath(order[name], order["root"])))
+                          for name in ("folder", "original"))
+        found.update(script=script, path0=folder, cwd=folder, sent=[entry[0] for entry in order["files"]])
+    found["cwd"] = order["path"] or found["cwd"]
+    if not os.path.isdir(found["cwd"]):
+        fail("script", "there is no directory %s" % found["cwd"])
+    if order["script"] and not os.access(found["script"], os.R_OK):
+        fail("script", "%s cannot be read" % found["script"])
+    return found
+
+
+# --- stage ready: the agent ----------------------------------------------------------------------------------------
+
+def serve(stdin, out, order, settings):  # type: (BinaryIO, int, Dict[str, Any], Dict[str, Any]) -> None
+    """In the child: becomes the agent. settings["stdio"]: descriptors that the agent alone must hold open."""
+    sys.path[:0] = [os.path.join(settings["directory"], "lib")] * 2  # workers put the script's folder over the first
+    from microscoop import agent, tunnel
+    fd_in = fd_out = os.dup(stdin.fileno())  # the head sends nothing before "ready": no byte is left in stdin's buffer
+    stdin.close()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    settings["stdio"] = [fd_in, out] if order["tunnel"] else []
+    if order["tunnel"]:
+        try:
+            fd_in = fd_out = tunnel.accept_head(
+                fd_in, order["tunnel"], lambda: tell(out, "ready", directory=settings["directory"]))
+        except OSError as error:
+            fail("ready", "cannot listen on %s: %s" % (order["tunnel"]["socket"], error.strerror))
+    else:
+        fd_out = out
+        tell(out, "ready", directory=settings["directory"])
+    agent.serve_remote(fd_in, fd_out, settings)
+
+
+# --- the end: the janitor ------------------------------------------------------------------------------------------
+
+def janitor(child, order, settings):  # type: (int, Dict[str, Any], Dict[str, Any]) -> None
+    """In the parent, to its end: waits for the agent and removes what was made for it, results of tasks excepted."""
+    silence(0, 1, 2)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    status = os.waitpid(child, 0)[1]
+    if order["tunnel"]:
+        remove(os.path.dirname(order["tunnel"]["socket"]))
+    directory = settings["directory"]
+    remove(os.path.join(directory, "lib") if leftovers(settings["files"], settings["sent"]) else directory)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def leftovers(directory, sent):  # type: (str, Iterable[str]) -> List[str]
+    """Names of files below the directory that were not sent there, __pycache__ apart; none if it does not exist."""
+    known, found = set(sent), []  # type: Any, List[str]
+    for path, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        names += [name for name in folders if os.path.islink(os.path.join(path, name))]
+        found += [os.path.relpath(os.path.join(path, name), directory) for name in names]
+    return sorted(name for name in found if name not in known)
+
+
+def remove(directory):  # type: (str) -> None
+    """Tries for two seconds: a worker that is just being ended may still write there."""
+    import shutil
+    import time
+    for _ in range(20):
+        shutil.rmtree(directory, True)
+        if not os.path.lexists(directory):
+            return
+        time.sleep(0.1)

@@ -1,0 +1,355 @@
+"""The start of one remote host, in the launcher: its name -> ssh -> stages -> a channel to its agent, or advice.
+
+    launcher                                          host                                             stage
+    ssh HOST exec sh -s microscoop ... ─────────────▶ login shell, then sh                             ssh, shell
+    one text for sh ────────────────────────────────▶ the prolog, then the first Python that will do   prolog, python
+    ◀────────────── noise, marks, and the nonce ───── LOADER
+    bootstrap.py, the order, microscoop ────────────▶ bootstrap.main()                                 version
+    ◀───────── facts; are the files in place? ─────── compares digests                                 files
+    the files, unless they are ─────────────────────▶ private directory                                script
+    ◀───────────────────────────────── "ready" ────── forks: the agent, and a janitor who waits for it ready
+
+Nothing but the text is sent before the nonce has come, since a shell may read ahead. So no shell but sh ever sees more
+than plain words: the prolog and the like reach sh through its stdin.
+"""
+from __future__ import annotations
+
+import binascii
+import json
+import os
+import pkgutil
+import re
+import select
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import time
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
+
+from microscoop.errors import HostError
+from microscoop.files import PACKAGE, Parcel
+from microscoop.hosts import Host, Share
+from microscoop.job import Job, is_template
+from microscoop.shell import marker, shell_text
+from microscoop.tunnel import Tunnel
+
+PATIENCE = 30  # seconds for the login, and as many for the rest
+SLOWEST = 50_000  # bytes per second that a line should carry at least
+LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and complaints
+
+SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
+               "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
+
+class Cure(NamedTuple):
+    """What to do about a failed start: one row of the table of advice."""
+
+    stage: str  # "": any
+    found: str  # regular expression for a line of ssh's or the host's
+    advice: str
+    command: str = ""  # {ssh} leads to the host, {0} is what the expression's group found
+
+
+CURES = (
+    Cure("ssh", "REMOTE HOST IDENTIFICATION HAS CHANGED",
+         "its key is another one than before: ask who runs it, and if that is right forget the old one",
+         "ssh-keygen -R {host}"),
+    Cure("ssh", "Host key verification failed|host key is known",
+         "its key is not known here: log in once by hand, compare the key and accept it", "{ssh} true"),
+    Cure("ssh", "passphrase of key (.*)", "your key has a passphrase: give it to ssh-agent once", "ssh-add {0}"),
+    Cure("ssh", r"Permission denied \((?!.*publickey)",
+         "it takes passwords only, and nobody can type one here: have keys allowed there, or log in by hand with "
+         "ControlMaster and ControlPersist set in ~/.ssh/config", "{ssh} true"),
+    Cure("ssh", "Permission denied",
+         "no key of yours opens this account: is the user right, and is your key in authorized_keys there?",
+         "ssh-copy-id {host}"),
+    Cure("ssh", "Connection refused", "no sshd listens there: is it up, is the port right?", "{ssh} true"),
+    Cure("ssh", "Could not resolve|not known",
+         "nobody knows this name: check it, or give it a HostName in ~/.ssh/config", "{ssh} true"),
+    Cure("ssh", "timed out|No route|unreachable|no answer",
+         "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
+    Cure("ssh", "kex_exchange|reset by|closed by",
+         "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
+    Cure("ssh", "cannot be run", "install OpenSSH's client, or name what leads to the hosts: --ssh-executable CMD"),
+    Cure("shell", "", "its login shell must run commands", "{ssh} echo hello"),
+    Cure("prolog", "", "the prolog must end there with status 0", "{ssh} bash -l"),
+    Cure("python", "standard module",
+         "install the whole of Python there (python3, not python3-minimal), or name another one: python=COMMAND in the "
+         "hostfile, or --python-interpreter"),
+    Cure("python", "",
+         "install Python 3.8 or newer there, or name it: python=COMMAND in the hostfile, or --python-interpreter",
+         "{ssh} ls /usr/bin /usr/local/bin"),
+    Cure("version", "there is also ([^ ,;]+)", "name that: python={0} in the hostfile, or --python-interpreter {0}"),
+    Cure("version", "newer is needed",
+         "install one there, or name it: python=COMMAND in the hostfile, or --python-interpreter"),
+    Cure("files", "directory|write", "make room there, or have another one used: --prolog 'export TMPDIR=DIRECTORY'",
+         "{ssh} df -h"),
+    Cure("script", "no directory", "choose one that is there: --path DIRECTORY"),
+    Cure("ready", "open failed|tunnel", "it does not allow forwarding: leave out --tunnel"),
+    Cure("", "Timeout, server|closed by|reset by", "the connection broke", "{ssh} true"),
+)
+UNKNOWN = Cure("", "", "it did not say why", "{ssh} true")
+
+
+class Ready(NamedTuple):
+    """A host whose agent can be talked to."""
+
+    channel: socket.socket  # non-blocking; Start.sock or the tunnel's
+    rest: bytes  # the first bytes from the agent, already read
+    facts: dict[str, Any]
+
+
+class Start:
+    """One attempt to start one host, driven by the launcher's loop; it never blocks, the tunnel's handshake apart.
+
+    The loop writes `outgoing` to `sock` and takes off what was written, hands over what it reads from `sock` and from
+    `stderr` (received, complained; b"" = end of file), and calls expire() at `deadline`; until `ready` or `error` is
+    set. It calls close() in the end. Raises HostError if ssh cannot be run at all.
+
+    facts, as far as they are known: python (path), version [3, 11, 2], hostname, cores, memory (bytes), in_place,
+    directory (the private one), login (seconds until the nonce), stage (the last one reached).
+    """
+
+    def __init__(self, share: Share, job: Job, parcel: Parcel, now: float) -> None:
+        self.host: Host = share.host
+        self.ready: Optional[Ready] = None
+        self.error: Optional[HostError] = None
+        self.facts: dict[str, Any] = {"stage": "ssh"}
+        self.deadline = now + PATIENCE  # on time.monotonic()
+        self._began, self._job, self._parcel = now, job, parcel
+        self._number = int.from_bytes(os.urandom(6), "big") | 1 << 47
+        self._buffer, self._complaints = bytearray(), bytearray()
+        self._met = False  # the nonce has come
+        self._over = self._quiet = False  # sock and stderr are at their end
+        self.outgoing = bytearray(shell_text(self._number, job, self.host).encode("utf-8", "surrogateescape"))
+        self._tunnel = Tunnel() if job.tunnel else None
+        self.sock, theirs = socket.socketpair()
+        self.sock.setblocking(False)
+        try:
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
+                ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()), bufsize=0,
+                stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, start_new_session=True)
+        except OSError as error:
+            self._forget()
+            raise self._diagnose("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}") from None
+        finally:
+            theirs.close()
+        assert self.process.stderr is not None
+        self.stderr = self.process.stderr.fileno()
+        os.set_blocking(self.stderr, False)
+
+    # What the loop calls
+
+    def received(self, data: bytes) -> None:
+        """What came on sock. Raises UsageError if the files to send are too large or cannot be read."""
+        if not data:
+            self._over = True
+            self.deadline = time.monotonic() + 1  # for ssh's last words
+            return self._ended()
+        self._buffer += data
+        if not self._met:
+            self._look_for_nonce()
+        while self._met and not self.ready and not self.error:
+            message = self._message()
+            if message is None:
+                break
+            self._take(message)
+
+    def complained(self, data: bytes) -> None:
+        """What came on ssh's stderr."""
+        self._complaints += data
+        del self._complaints[:-LONGEST]
+        if not data:
+            self._quiet = True
+            self._ended()
+
+    def expire(self) -> None:
+        """The deadline has come."""
+        self._quiet = True
+        if self._over:
+            return self._ended()
+        self._fail(self._stage(None), f"no answer within {time.monotonic() - self._began:.0f} s")
+
+    def close(self) -> None:
+        """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        if self.process.stderr:
+            self.process.stderr.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.sock.close()
+        if self._tunnel:
+            self._tunnel.close()
+
+    def complaints(self) -> list[str]:
+        """The lines of ssh's stderr, fit to be shown."""
+        return [line for line in map(_printable, self._complaints.splitlines()) if line]
+
+    # The stages
+
+    def _look_for_nonce(self) -> None:
+        nonce = b"%d" % self._number ** 2
+        at = self._buffer.find(nonce)
+        if at < 0:
+            del self._buffer[:-LONGEST]
+            return
+        del self._buffer[:at + len(nonce)]
+        self._met = True
+        self.facts.update(login=time.monotonic() - self._began, stage="version")
+        program = pkgutil.get_data(PACKAGE, "bootstrap.py") or b""
+        self.outgoing += b"%08d" % len(program) + program
+        self._send(json.dumps(self._order()).encode())
+        self._send(self._parcel.package.blob)
+        self.deadline += PATIENCE
+
+    def _order(self) -> dict[str, Any]:
+        parcel, job = self._parcel, self._job
+        return {
+            "script": parcel.script, "original": parcel.original, "folder": parcel.folder, "root": parcel.root,
+            "files": parcel.entries, "package": parcel.package.entries, "cwd": os.getcwd(), "path": job.path,
+            "tunnel": self._tunnel.order() if self._tunnel else None,
+            "settings": {
+                "host": self.host.name, "head": os.uname()[1], "argv": [job.script, *job.args], "env": job.env,
+                "pythonpath": job.pythonpath, "nice": job.nice, "verbose": job.verbose}}
+
+    def _send(self, data: bytes) -> None:
+        self.outgoing += struct.pack("!i", len(data)) + data
+        self.deadline += len(data) / SLOWEST
+
+    def _message(self) -> Optional[dict[str, Any]]:
+        """The next whole message of bootstrap.py, taken off the buffer."""
+        if len(self._buffer) < 4:
+            return None
+        size, = struct.unpack_from("!I", self._buffer)
+        try:
+            if size > LONGEST:
+                raise ValueError
+            if len(self._buffer) < 4 + size:
+                return None
+            message = dict(json.loads(self._buffer[4:4 + size]))
+            self.facts["stage"] = message["stage"]
+        except (ValueError, TypeError, KeyError):  # something on the host writes to the same stdout
+            self._fail(self.facts["stage"], f"this came between: {_printable(self._buffer[:200])}")
+            return None
+        del self._buffer[:4 + size]
+        return message
+
+    def _take(self, message: dict[str, Any]) -> None:
+        self.facts.update(message)
+        if "error" in message:
+            self._fail(message["stage"], message["error"])
+        elif message["stage"] == "ready":
+            self._finish()
+        elif not message["in_place"]:
+            self._send(self._parcel.blob)
+
+    def _finish(self) -> None:
+        channel = self.sock
+        if self._tunnel:
+            try:
+                channel = self._tunnel.connect()
+            except (OSError, EOFError, ValueError):
+                if select.select([self.stderr], (), (), 0.5)[0]:
+                    self._complaints += os.read(self.stderr, 65536)  # ssh says why
+                return self._fail("ready", "" if self.complaints() else "nobody answers through the tunnel")
+            finally:
+                self._tunnel.close()
+        self.ready = Ready(channel, bytes(self._buffer), self.facts)
+
+    # When it fails
+
+    def _ended(self) -> None:
+        if not (self._over and self._quiet) or self.ready or self.error:
+            return
+        try:
+            status = self.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            status = None
+        self._fail(self._stage(status))
+
+    def _stage(self, status: Optional[int]) -> str:
+        """How far it came, by what was printed."""
+        if self._met:
+            return str(self.facts["stage"])
+        for stage in ("python", "prolog", "shell"):
+            if b"%d.%s" % (self._number, stage.encode()) in self._buffer:
+                return stage
+        is_in = self._buffer or status not in (None, 255) and not is_template(self._job.ssh)
+        return "shell" if is_in else "ssh"
+
+    def _fail(self, stage: str, words: str = "") -> None:
+        self.facts["stage"] = stage
+        self.error = self._diagnose(stage, words)
+
+    def _diagnose(self, stage: str, words: str) -> HostError:
+        """words: what is known to be wrong; else ssh's own are shown, and what was printed in the nonce's place."""
+        ssh = reach(self._job, self.host)
+        hints = self.complaints()
+        lines = [_printable(words.encode("utf-8", "surrogateescape"))] if words else list(hints)
+        lines = lines or [f"it ended with status {self.process.returncode}"]
+        if stage == "ssh" and "Permission denied" in lines[-1]:
+            hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
+        cure, match = next(_cures(stage, lines + hints))
+        said = match.string if match.string in lines and match.group() else lines[-1]
+        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self._number, b"", self._buffer).strip()
+        printed = f"it printed {_printable(noise)!r}" if noise else ""
+        slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
+        return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),
+                         cure.advice.format(*match.groups()), cure.command.format(*match.groups(), **slots))
+
+
+def _cures(stage: str, lines: Sequence[str]) -> Iterator[tuple[Cure, re.Match[str]]]:
+    """The rows of the table that fit, with what they found."""
+    for cure in (*CURES, UNKNOWN):
+        for match in filter(None, (re.search(cure.found, line) for line in lines)):
+            if cure.stage in (stage, ""):
+                yield cure, match
+
+
+def _printable(data: Union[bytes, bytearray]) -> str:
+    """One line that cannot do anything to a terminal."""
+    text = data[:1000].decode(errors="replace")
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split()).strip("@ .")[:300]
+
+
+def locked_keys(ssh: Sequence[str]) -> Iterator[str]:
+    """The files of keys that this ssh would offer, but for their passphrase."""
+    command = [*ssh[:-1], "-G", "--", ssh[-1]]
+    try:
+        settings = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  timeout=2).stdout.decode(errors="surrogateescape")
+    except (OSError, subprocess.TimeoutExpired):
+        return  # not OpenSSH: then there is no more to be known
+    for path in re.findall("^identityfile (.*)", settings, re.MULTILINE):
+        path = os.path.expanduser(path)
+        if os.path.isfile(path) and os.access(path, os.R_OK):
+            with open(path, "rb") as file:
+                if is_locked(file.read()):
+                    yield path
+
+
+def is_locked(key: bytes) -> bool:
+    """Whether a private key's file is encrypted: it says so, or names the cipher behind its magic and a length."""
+    body = re.search(rb"OPENSSH PRIVATE KEY-----([^-]*)", key)
+    cipher = binascii.a2b_base64(body.group(1))[len("openssh-key-v1") + 5:] if body else b"none"
+    return b"ENCRYPTED" in key or not cipher.startswith(b"none")
+
+
+# --- what is run, here and there -----------------------------------------------------------------------------------
+
+def reach(job: Job, host: Host) -> list[str]:
+    """The words that lead to the host, to which a command can be added by hand."""
+    if is_template(job.ssh):
+        return [word.replace("{host}", host.name) for word in job.ssh]
+    return [*job.ssh, host.name]
+
+
+def ssh_command(job: Job, host: Host, options: Sequence[str]) -> list[str]:
+    """What is executed here; the user's own words come first, since ssh takes the first value that it sees."""
+    if is_template(job.ssh):
+        return [*reach(job, host), "sh"]
+    return [*job.ssh, *SSH_OPTIONS, *options, "--", host.name, f"exec sh -s {marker(job)}"]
