@@ -118,15 +118,21 @@ def _run(settings: Settings, owner: Owner) -> int:
     module = _module("__main__", settings.script)
     try:
         exec(_code(settings.script), module.__dict__)
-        owner.finish()
+        _finish(owner)
         return Status.OK
     except SystemExit as error:
         status = _exit_status(error)
         if status == Status.OK:
-            owner.finish()
+            _finish(owner)
         return status
     except BaseException as error:
         return _uncaught(error)
+
+
+def _finish(owner: Owner) -> None:
+    """The script has ended well: what it submitted is done first, and nobody's errors are shown."""
+    owner.finish()
+    owner.report()
 
 
 def _exit_status(error: SystemExit) -> int:

@@ -16,6 +16,7 @@ Outside the launcher the same functions work one item after the other, with a wa
 """
 from __future__ import annotations
 
+import atexit
 import builtins
 import time
 import weakref
@@ -61,6 +62,7 @@ def _owner() -> Owner:
         warnings.warn("this program was started without `python -m microscoop`: microscoop runs one task after the other",
                       RuntimeWarning, stacklevel=3)
         enter(Serial())
+        atexit.register(_current[0].report)
     return _current[0]
 
 
@@ -159,6 +161,10 @@ class Future:
         """Whether it is done with an error."""
         return self.state == "FINISHED" and (self._value[1] is not None if self._value else tasks.failed(self._entry))
 
+    def entry(self) -> Any:
+        """The outcome as it came, as long as nobody has looked at it."""
+        return self._entry
+
     def finish(self, entry: Any) -> None:
         """The outcome is in; called by the owner, under its lock."""
         self._entry = entry
@@ -213,6 +219,7 @@ class _Source:
         self.owner, self.call, self.rows, self.limit = owner, call, rows, limit
         self._window = window
         self._width = 1            # bytes of an item, as last seen
+        self._batch = 1            # items to read at a time: what lately took no time
 
     def room(self) -> int:
         """How many more items may be on their way or waiting to be consumed."""
@@ -220,21 +227,22 @@ class _Source:
 
     def read_on(self) -> None:
         """Take more of inputs without a length: what can be had in PULL_TIME, at least one item; not past the window,
-        nor on when a result is ready.  Batches grow from one item, so that a slow input delays none of them."""
-        until, count = time.monotonic() + PULL_TIME, 1
+        nor on when a result is ready.  Batches grow while reading is quick, so that a slow input delays no item."""
+        began = now = time.monotonic()
         while self.rows is not None and self.room() > 0:
             rows: List[Tuple[Any, ...]] = []
-            count = min(count, self.room())
+            count = min(self._batch, self.room())
             try:
                 rows.extend(islice(self.rows, count))
                 if len(rows) < count:
                     self.rows = None
             except Exception as error:             # of the input: raised where it is reached
                 self.call.error, self.rows = error, None
+            before, now = now, time.monotonic()
+            self._batch = min(self._batch * 2, BATCH) if now - before < PULL_TIME / 4 else 1
             self._add(rows)
-            if time.monotonic() > until or self.call.ready():
+            if now - began > PULL_TIME or self.call.ready():
                 return
-            count = min(count * 2, BATCH)
 
     def _add(self, rows: Sequence[Tuple[Any, ...]]) -> None:
         """Queue these items; at one that cannot be pickled the input ends, and the error is raised there."""

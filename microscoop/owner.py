@@ -350,6 +350,17 @@ class Owner:
         if self._callbacks is not None:
             self._callbacks.finish()
 
+    def report(self) -> None:
+        """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
+        entries = [future.entry() for future in self.unread.values()]
+        for call in self.calls.values():
+            if call.unread:
+                print("microscoop: " + call.unread, file=sys.stderr)
+            for data in call.outcomes.values():
+                entries += [e for e in (data if isinstance(data, (list, tuple)) else tasks.outcomes(data)) if tasks.failed(e)]
+        for _, kind, said, text in entries:
+            print("microscoop: nobody looked at this error of a task:\n%s" % (text or kind + ": " + said), file=sys.stderr)
+
     # Blocks out
 
     def feed(self, keep: int = 0) -> None:

@@ -1,0 +1,46 @@
+"""One process that does everything, task after task, by the same pickling.  Runs in a program outside the launcher."""
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Sequence, Tuple
+
+from . import tasks
+from .owner import Owner
+from .protocol import Block, Message
+from .worker import DEEP, Run, Worker
+
+
+class Nobody:
+    """The other end of a link that nothing is sent over."""
+
+    def send(self, *messages: Message) -> None:
+        raise AssertionError("there is nobody to send %r to" % (messages,))
+
+
+class Serial(Worker):
+    """A worker that runs what it is given before `push` returns."""
+
+    def __init__(self) -> None:
+        super().__init__(Nobody(), 0, 1, 0, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
+
+    def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
+        super().push(entry, columns)
+        here = self._here
+        here.depth = getattr(here, "depth", 0)
+        while True:
+            with self.lock:
+                if entry not in self.queue:
+                    return
+                work = self._own(entry)
+            if here.depth >= DEEP:
+                self._run_afresh(work)
+            elif isinstance(work, Block):
+                self._work_on(Run(work, self.task(), True))
+            else:
+                self._run(work)
+
+    def pushed(self) -> None:
+        return                                     # the pushing thread runs it itself
+
+    def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
+        self._forbid_cycle(self.task(), watched)
+        return Owner.wait(self, ready, watched, timeout)
