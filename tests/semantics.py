@@ -448,11 +448,11 @@ def put_square(queue, mine):
 
 
 def place_in_the_system():
-    program = "import os, signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, " \
-              "len(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else 4)"
+    program = "import os, signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, [os.readlink(" \
+              "'/proc/self/fd/%d' % n) for n in range(3, 500) if os.path.exists('/proc/self/fd/%d' % n)])"
     child = subprocess.run([sys.executable, "-c", program], close_fds=False, stdout=subprocess.PIPE, check=True)
     return {"leads its group": os.getpgid(0) == os.getpid(), "stdin": sys.stdin.read(), "descriptor 0": os.read(0, 1),
-            "child": child.stdout.decode().split()}
+            "child": child.stdout.decode().strip()}
 
 
 def resident(pid):
@@ -885,7 +885,8 @@ class Copies(Case):
         for lazy in (False, True):
             found = list(pool.map(the_same, iter(range(200)) if lazy else range(200)))
             self.assertEqual(len({id(value) for value in found}), 200)
-        self.assertEqual(len({id(value) for value in pool.map_as_completed(the_same, range(200))} | {0}), 201)
+        found = list(pool.map_as_completed(the_same, range(200)))
+        self.assertEqual(len({id(value) for value in found}), 200)
 
     def test_values_keep_their_types(self):
         values = [1, True, 1.0, None, "a", b"a", 1j, Color.RED, Text("t"), 10 ** 40, -0.0, float("inf"), "\udc80", "",
@@ -1121,8 +1122,9 @@ class Inputs(Case):
     def test_wrong_keywords_and_arguments_are_refused_at_the_call(self):
         for kind, arguments in (
             (TypeError, {"chunk": 1}), (TypeError, {"timeuot": 1}), (ValueError, {"chunksize": 0}),
-            (ValueError, {"chunksize": -1}), (TypeError, {"chunksize": "2"}), (ValueError, {"buffersize": 0}),
-            (ValueError, {"buffersize": -3}), (TypeError, {"buffersize": 2.5}), (TypeError, {"timeout": "1"}),
+            (ValueError, {"chunksize": -1}), ((TypeError, ValueError), {"chunksize": "2"}),
+            (ValueError, {"buffersize": 0}), (ValueError, {"buffersize": -3}), (TypeError, {"buffersize": 2.5}),
+            (TypeError, {"timeout": "1"}),
         ):
             for function in (pool.map, pool.map_as_completed):
                 with self.assertRaises(kind, msg=f"{function.__name__} {arguments}"):
@@ -1137,14 +1139,14 @@ class Maps(Case):
     """The first result as soon as it is there; what an iterated and a never iterated map do."""
 
     def test_the_first_result_comes_while_later_items_run(self):
-        gate, shut = self.gate(), self.gate()
-        self.open_gate(gate)
-        for items in ([gate, shut], iter([gate, shut])):
+        for kind in (list, iter):
             for function in (pool.map, pool.map_as_completed):
-                results = function(hold, items if isinstance(items, list) else iter([gate, shut]), [1, 2])
+                gate, shut = self.gate(), self.gate()
+                self.open_gate(gate)
+                results = function(hold, kind([gate, shut]), [1, 2])
                 self.assertEqual(next(results), 1)
-                del results
-        self.open_gate(shut)
+                self.open_gate(shut)
+                self.assertEqual(list(results), [2])
 
     def test_quick_results_are_not_held_back_by_a_slow_item_behind_them(self):
         begin = time.monotonic()
@@ -1251,8 +1253,7 @@ class Errors(Case):
     def test_host_worker_and_item_are_named(self):
         error = self.error_of(list, pool.map(functools.partial(fail_at, 37), range(40)))
         text = self.text(error)
-        self.assertIn("127.0.0.1", text)
-        self.assertRegex(text, r"worker\W*\d+")
+        self.assertRegex(text, r"127\.0\.0\.1\D{1,12}\d+\b", "host and worker")
         self.assertRegex(text, r"item\W*37\b")
 
     def test_an_error_does_not_show_microscoops_own_lines_before_the_tasks(self):
@@ -1462,7 +1463,7 @@ class Names(Case):
         self.assertTrue(here["one module"] and here["has the script"])
         self.assertEqual(os.path.abspath(here["file"]), os.path.abspath(__file__))
         self.assertEqual(os.path.realpath(here["path"]), os.path.dirname(os.path.realpath(__file__)))
-        self.assertEqual(here["argv"][0], here["file"])
+        self.assertEqual(os.path.abspath(here["argv"][0]), os.path.abspath(here["file"]))
 
     def test_multiprocessing_works_inside_a_task(self):
         self.assertEqual(pool.submit(spawn_a_process).result(), (0, 25))
@@ -1473,7 +1474,7 @@ class Names(Case):
 
     def test_a_worker_leads_its_group_reads_nothing_and_hands_nothing_down(self):
         found = pool.submit(place_in_the_system).result()
-        self.assertEqual(found, {"leads its group": True, "stdin": "", "descriptor 0": b"", "child": ["True", "4"]})
+        self.assertEqual(found, {"leads its group": True, "stdin": "", "descriptor 0": b"", "child": "True []"})
 
     def test_unseeded_random_numbers_differ_between_workers(self):
         found = list(pool.map(first_random, range(3 * WORKERS)))
