@@ -115,16 +115,18 @@ def _placed(path: str) -> str:
 def own_sources() -> Iterator[tuple[str, bytes]]:
     """(name below the package, source) of each of our modules, by their loader: it may be that of a zipapp."""
     import microscoop
+    names = ["__init__"]
     folders = [(path, "") for path in microscoop.__path__]
     for path, prefix in folders:
         for module in pkgutil.iter_modules([path]):
-            name = prefix + module.name
+            names.append(prefix + module.name)
             if module.ispkg:
-                folders.append((os.path.join(path, module.name), name + "/"))
-                name += "/__init__"
-            source = pkgutil.get_data(PACKAGE, name + ".py")
-            if source is not None:
-                yield name + ".py", source
+                folders.append((os.path.join(path, module.name), prefix + module.name + "/"))
+                names[-1] += "/__init__"
+    for name in names:
+        source = pkgutil.get_data(PACKAGE, name + ".py")
+        if source is not None:
+            yield name + ".py", source
 
 
 def tree(path: str, above: tuple[str, ...] = ()) -> Iterator[str]:
