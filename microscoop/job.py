@@ -5,11 +5,34 @@ Here stands what needs a look at this machine: is the script there, what does th
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 from typing import NamedTuple, Optional, Sequence
 
 from microscoop.errors import UsageError
 from microscoop.hosts import Share, distribute, parse_hostfile, parse_words
+
+
+class Options:
+    """What the command line says; here, what holds where it does not. argparse fills it in, and copies the lists."""
+
+    n: Optional[int] = None
+    hosts: list[str] = []
+    hostfile: Optional[str] = None
+    tunnel = False
+    ssh_executable: tuple[str, ...] = ("ssh",)
+    python_interpreter: Optional[str] = None
+    prolog: Optional[str] = None
+    path: Optional[str] = None
+    send: list[str] = []
+    pythonpath: Optional[str] = None
+    env: list[str] = []
+    nice = 0
+    retries = 2
+    wait = 10.0
+    strict = False
+    dry_run = False
+    check = False
+    verbose = 0
+    quiet = False
 
 
 class Job(NamedTuple):
@@ -33,18 +56,18 @@ class Job(NamedTuple):
     verbose: int  # -1 quiet, 0, 1, 2
 
 
-def make_job(options: SimpleNamespace, program: Sequence[str]) -> tuple[Job, Optional[str]]:
+def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[str]]:
     """The Job, and a warning if there is one; program: the script and its arguments. Raises UsageError."""
     hosts = parse_words(options.hosts)
     if options.hostfile is not None:
         hosts = parse_hostfile(_read(options.hostfile), options.hostfile)
-    shares, warning = distribute(hosts, options.n)
+    shares, warning = distribute(hosts, None if options.check else options.n)  # a check leaves no host out
     job = Job(
         script=_script(program, options), args=tuple(program[1:]), shares=tuple(shares),
-        tunnel=bool(options.tunnel), ssh=options.ssh_executable, python=options.python_interpreter,
+        tunnel=options.tunnel, ssh=options.ssh_executable, python=options.python_interpreter,
         prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
         pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
-        retries=options.retries, wait=options.wait, strict=bool(options.strict),
+        retries=options.retries, wait=options.wait, strict=options.strict,
         verbose=-1 if options.quiet else min(options.verbose, 2))
     return job, warning
 
@@ -59,7 +82,7 @@ def _read(hostfile: str) -> str:
         raise UsageError(f"the hostfile {hostfile!r} is not UTF-8 text") from None
 
 
-def _script(program: Sequence[str], options: SimpleNamespace) -> str:
+def _script(program: Sequence[str], options: Options) -> str:
     if not program:
         if options.check or options.dry_run:
             return ""

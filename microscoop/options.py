@@ -1,0 +1,193 @@
+"""The options of the command line, by argparse. In the launcher, which imports it only when an option was given.
+
+The words are split before argparse sees them: all that follows the script is the program's, a `--` too.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+from functools import partial
+from typing import Callable, NoReturn, Sequence
+
+from microscoop import __version__
+from microscoop.errors import UsageError
+from microscoop.hosts import whole_number
+from microscoop.job import Options, is_template
+
+DROPPED = {
+    "-b": "there is one broker and more would not help: leave out -b",
+    "--rsh": "hosts are reached by ssh; where rsh is all there is, try --ssh-executable \"rsh {host}\"",
+    "--backend": "there is one way to carry messages and nothing to choose: leave out --backend",
+    "--external-hostname": "hosts never connect to this machine, so its name is not needed: leave out "
+                           "--external-hostname",
+    "--debug": "there is no debug mode to switch on: -vv says what the launcher does",
+}
+
+
+def parse(words: Sequence[str]) -> tuple[Options, list[str]]:
+    """The options, and the program: the script with every word after it. Raises UsageError; --help, SystemExit."""
+    parser = _parser()
+    for name in DROPPED:
+        parser.add_argument(name, action=_Dropped, nargs="?", help=argparse.SUPPRESS)
+    own, program = parser.split(words)
+    options, strange = parser.parse_known_args(own, Options())
+    if strange:
+        raise UsageError(parser.about_strange(strange[0]))
+    if options.tunnel and is_template(options.ssh_executable):
+        raise UsageError("--tunnel needs ssh's own options, which a template with {host} goes without: leave out one")
+    return options, program
+
+
+class _Parser(argparse.ArgumentParser):
+    """Sees our own words alone, and raises UsageError instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.replace("argument ", "", 1))
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Our own words, and the program."""
+        own: list[str] = []
+        rest = list(words)
+        while rest and _is_option(rest[0]):
+            word = rest.pop(0)
+            if word == "--":
+                break
+            own.append(word)
+            count = self._followers(word, rest)
+            own += rest[:count]
+            del rest[:count]
+        return own, rest
+
+    def _followers(self, word: str, rest: Sequence[str]) -> int:
+        """How many of the next words are an option's: none for --path=x and -n6, but one for -vn."""
+        names = [word] if word.startswith("--") else ["-" + letter for letter in word[1:]]
+        known = [self._option_string_actions[name] for name in names if name in self._option_string_actions]
+        valued = [action for action in known if action.nargs in (None, "+")]
+        if not valued or names[-1] not in valued[0].option_strings:
+            return 0
+        if valued[0].nargs is None:
+            return 1
+        return next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
+
+    def about_strange(self, word: str) -> str:
+        """What is said about an option that there is not."""
+        from difflib import get_close_matches
+        name, names = word.partition("=")[0], list(self._option_string_actions)
+        close = [known for known in names if known.startswith(name)] or get_close_matches(name, names, 1, 0.7)
+        advice = f"is {close[0]} meant?" if close else "--help lists the options"
+        return f"unknown option {word!r}; options are never abbreviated and stand before the script; {advice}"
+
+
+class _Dropped(argparse.Action):
+    """An option of SCOOP's that is not needed here: DROPPED says why."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> NoReturn:
+        raise UsageError(DROPPED[self.option_strings[0]])
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
+
+
+def _ends_hosts(word: str) -> bool:
+    return _is_option(word) or (word.endswith(".py") and os.path.isfile(word))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python3 -m microscoop", usage="%(prog)s [options] script.py [args ...]", add_help=False,
+        description="Run a script whose futures.map calls spread over processes here and on other machines.",
+        allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, max_help_position=28, width=100))
+    # A given width saves a look at the terminal for each option. The defaults are in the class Options.
+    add = parser.add_argument
+    either = parser.add_mutually_exclusive_group().add_argument
+    loudness = parser.add_mutually_exclusive_group().add_argument
+    add("-n", metavar="N", type=_at_least(1), help="workers in all (default: the hosts' counts, or one for each core)")
+    either("--host", "--hosts", metavar="H", dest="hosts", nargs="+", action="extend",
+           help="hosts, up to the next option, `--` or an existing .py file; named k times: k workers")
+    either("--hostfile", metavar="FILE", help="hosts, one a line: name [count] [python=COMMAND]")
+    add("--tunnel", action="store_true", help="reach each remote host through ssh -L")
+    add("--ssh-executable", metavar="CMD", type=_command,
+        help="ssh, with options of your own; with {host} in it, a whole command instead, such as "
+             "\"docker exec -i {host}\"")
+    add("--python-interpreter", metavar="CMD", type=_command_text,
+        help="Python on the hosts (default: found by itself)")
+    add("--prolog", metavar="CMD", help="run before Python, in a login shell, on each host and here; one word that "
+                                        "names a readable file there is sourced")
+    add("-p", "--path", metavar="DIR", help="working directory of the workers")
+    add("--send", metavar="PATH", type=_existing, action="append",
+        help="one more file or folder for hosts that are sent files; may be repeated")
+    add("--pythonpath", metavar="DIRS", help="the workers' PYTHONPATH (default: the one here)")
+    add("--env", metavar="NAME[=VALUE]", type=_variable, action="append",
+        help="a variable of the workers' environment; may be repeated")
+    add("--nice", metavar="N", type=_niceness, help="niceness of the workers")
+    add("--retries", metavar="N", type=_at_least(0),
+        help="how often a task that was running when its worker died is run again (default: 2)")
+    add("--wait", metavar="SECONDS", type=_seconds,
+        help="once one host is ready, how long the script waits for the others (default: 10)")
+    add("--strict", action="store_true", help="stop if any host cannot be started")
+    add("--dry-run", action="store_true", help="print which host would get how many workers, and stop")
+    add("--check", action="store_true", help="contact every host, print a row for each, and stop; needs no script")
+    loudness("-v", "--verbose", action="count", help="say more; -vv: still more")
+    loudness("-q", "--quiet", action="store_true", help="say nothing but errors")
+    add("--version", action="version", version=f"microscoop {__version__}", help="print the version and stop")
+    add("-h", "--help", action="help", help="print this and stop")
+    return parser
+
+
+# --- what reads a value --------------------------------------------------------------------------------------------
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = whole_number(text)
+        if value is None or value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+        return value
+    return read
+
+
+def _niceness(text: str) -> int:
+    negative = text.startswith("-")
+    value = whole_number(text[negative:])
+    if value is None or value > 19 + negative:
+        raise argparse.ArgumentTypeError(f"expected a whole number from -20 to 19, found {text!r}")
+    return -value if negative else value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, found {text!r}")
+    return value
+
+
+def _command(text: str) -> tuple[str, ...]:
+    import shlex
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a command, found {text!r} ({error})") from None
+    if not words:
+        raise argparse.ArgumentTypeError("expected a command, found nothing")
+    return words
+
+
+def _command_text(text: str) -> str:
+    _command(text)
+    return text
+
+
+def _variable(text: str) -> str:
+    name = text.partition("=")[0]
+    if not (name.isidentifier() and name.isascii()):
+        raise argparse.ArgumentTypeError(f"expected NAME or NAME=VALUE, found {text!r}")
+    return text
+
+
+def _existing(path: str) -> str:
+    if not os.path.exists(path):
+        raise argparse.ArgumentTypeError(f"there is no file or folder {path!r}")
+    return path
