@@ -67,7 +67,7 @@ def slow(test: Callable[..., None]) -> Callable[..., None]:
 
 def environment(changes: Optional[Environment] = None) -> Dict[str, str]:
     """The environment of a run; a change to None removes the name."""
-    found: Environment = dict(os.environ)
+    found: Environment = dict(os.environ, PYTHONUNBUFFERED=None)  # set, it would change what is tested
     path = [str(BASE / "hook"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     found.update({MARK_NAME: MARK, STACKS_NAME: str(STACKS), "TMPDIR": str(TEMP), "XDG_RUNTIME_DIR": str(TEMP)})
     found["PYTHONPATH"] = os.pathsep.join(filter(None, path))

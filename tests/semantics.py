@@ -450,7 +450,7 @@ def put_square(queue, mine):
 def place_in_the_system():
     program = "import os, signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, [os.readlink(" \
               "'/proc/self/fd/%d' % n) for n in range(3, 500) if os.path.exists('/proc/self/fd/%d' % n)])"
-    child = subprocess.run([sys.executable, "-c", program], close_fds=False, stdout=subprocess.PIPE, check=True)
+    child = subprocess.run([sys.executable, "-S", "-c", program], close_fds=False, stdout=subprocess.PIPE, check=True)
     return {"leads its group": os.getpgid(0) == os.getpid(), "stdin": sys.stdin.read(), "descriptor 0": os.read(0, 1),
             "child": child.stdout.decode().strip()}
 

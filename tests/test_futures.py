@@ -316,7 +316,8 @@ class Output(Scripts):
     """What tasks write comes out in whole lines, before the result, on the same stream."""
 
     def test_lines_stay_whole_however_they_are_written(self):
-        result = self.go("""
+        for env in ({}, {"PYTHONUNBUFFERED": "1"}):
+            self.check_whole_lines(self.go("""
 def shout(n):
     letter = chr(97 + n)
     for size in range(1, 60):
@@ -327,7 +328,9 @@ def shout(n):
         os.write(2, letter.encode() * 1000 + b"\\n")
 if __name__ == "__main__":
     list(futures.map(shout, range(12)))
-""")
+""", env=env))
+
+    def check_whole_lines(self, result):
         for text in (result.out, result.err):
             lines = text.splitlines()
             self.assertEqual(len(lines), 12 * 59)
@@ -356,7 +359,8 @@ if __name__ == "__main__":
         print("result", n, flush=True)
 """, n=n)
             lines = result.out.splitlines()
-            self.assertEqual(len(lines), 96, result)
+            expected = sorted(f"{word} {n}" for word in ("task", "result") for n in range(48))
+            self.assertEqual(sorted(lines), expected)
             late = [n for n in range(48) if lines.index(f"task {n}") > lines.index(f"result {n}")]
             self.assertEqual(late, [])
 
