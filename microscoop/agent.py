@@ -7,9 +7,9 @@ there; elsewhere it keeps them and wraps their frames in Relay.
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
+import select
 import signal
 import socket
 import struct
@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 from array import array
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from . import child
+from .bootstrap import leftovers
 from .child import Settings
 from .loop import Loop
 from .ports import Port
@@ -31,7 +32,6 @@ from .protocol import (
     Channel,
     Died,
     End,
-    Hello,
     Kill,
     Message,
     Note,
@@ -48,6 +48,7 @@ from .protocol import (
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
 BEAT = 5                   # seconds between looks at that
+LAST_WORDS = 2             # seconds that telling the head of leftovers may take
 UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout and stderr
 NOTE_SIZE = mmap.PAGESIZE
 ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
@@ -66,8 +67,10 @@ class Child(NamedTuple):
 class Agent:
     """One host's processes, and the way to the head."""
 
-    def __init__(self, channel: Channel, settings: Settings, passing: Optional[socket.socket], foreground: bool) -> None:
+    def __init__(self, channel: Channel, settings: Settings, passing: Optional[socket.socket], foreground: bool,
+                 held: Sequence[int] = ()) -> None:
         self.loop = Loop()
+        self._held = held                              # descriptors that only we shall hold open
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
         self._stopped: Dict[int, float] = {}           # process -> when it was stopped
@@ -127,6 +130,18 @@ class Agent:
     def _kill(self, message: Kill) -> None:
         if message.process in self._children:
             _end_process(self._children[message.process])
+
+    def last_words(self, text: str) -> None:
+        """One line for the user, when all else is done; the head waits for our end."""
+        self._channel.send(encode(Note(text.encode("utf-8", "backslashreplace"))))
+        limit = time.monotonic() + LAST_WORDS
+        while time.monotonic() < limit:
+            try:
+                if self._channel.flush():
+                    return
+            except OSError:                            # the head is gone; nobody hears it
+                return
+            select.select([], [self._channel.writer], [], 0.1)
 
     # Forking
 
@@ -192,7 +207,8 @@ class Agent:
 
     def _let_go(self) -> None:
         """Close what belongs to the agent, in a child."""
-        ours = {self._wake, self._signal, self._channel.reader, self._channel.writer, *self.loop.descriptors()}
+        ours = {self._wake, self._signal, self._channel.reader, self._channel.writer, *self._held,
+                *self.loop.descriptors()}
         for other in self._children.values():
             ours.add(other.lifeline)
             if other.port is not None:
@@ -365,6 +381,23 @@ def fork_local(settings: Settings, foreground: bool) -> Tuple[int, socket.socket
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
+    """Be the agent of a remote host; bootstrap.py calls this, with what the head told it, in a process of our own."""
+    settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
+                        tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
+                        known["retries"], 1)
+    one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
+    one.run()
+    left = leftovers(known["files"], known["sent"])
+    if left:
+        one.last_words("%s: tasks left %s in %s; fetch it with: scp -r %s:%s ." % (
+            known["host"], _some(left), known["files"], known["host"], known["files"]))
+
+
+def _some(names: List[str]) -> str:
+    return names[0] if len(names) == 1 else "%s and %d more" % (names[0], len(names) - 1)
 
 
 def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:

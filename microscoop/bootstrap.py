@@ -33,8 +33,8 @@ def main(stdin):  # type: (BinaryIO) -> None
     signal.signal(signal.SIGALRM, give_up)
     try:
         start(stdin, out)
-    except (EOFError, BrokenPipeError):
-        sys.exit(1)  # the head is gone, and there is nobody to tell
+    except EOFError:
+        pass  # the head is gone, and there is nobody to tell
     except ImportError as error:
         send(out, '{"stage": "python", "error": "it lacks the standard module %s"}'
              % (getattr(error, "name", None) or str(error).split()[-1]))
@@ -59,7 +59,7 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
         if not here:
             unpack(os.path.join(directory, "files"), order["files"], files)
         settings = place(order, here, directory)
-        child = os.fork()
+        child = fork()
     except BaseException:
         remove(directory)
         raise
@@ -80,11 +80,14 @@ def tell(out, stage, **known):  # type: (int, str, **Any) -> None
 
 
 def send(out, text):  # type: (int, str) -> None
-    """One frame of ASCII; made by hand, because `struct` or `json` may be what is missing."""
+    """One frame of ASCII; EOFError when the head is gone. By hand: `struct` or `json` may be what is missing."""
     size = len(text)
     rest = bytes(bytearray([size >> 24 & 255, size >> 16 & 255, size >> 8 & 255, size & 255])) + text.encode("ascii")
-    while rest:
-        rest = rest[os.write(out, rest):]
+    try:
+        while rest:
+            rest = rest[os.write(out, rest):]
+    except OSError:
+        give_up()
 
 
 def receive(stdin):  # type: (BinaryIO) -> bytes
@@ -214,6 +217,13 @@ def place(order, here, directory):  # type: (Dict[str, Any], bool, str) -> Dict[
     if order["script"] and not os.access(found["script"], os.R_OK):
         fail("script", "%s cannot be read" % found["script"])
     return found
+
+
+def fork():  # type: () -> int
+    try:
+        return os.fork()
+    except OSError as error:
+        fail("ready", "no process can be started: %s" % error.strerror)
 
 
 # --- stage ready: the agent ----------------------------------------------------------------------------------------

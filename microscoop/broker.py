@@ -20,7 +20,7 @@ tests/ checks it):
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Type, Union
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Type, Union
 
 from .protocol import (
     ALONE,
@@ -37,6 +37,7 @@ from .protocol import (
     Message,
     Piece,
     Pull,
+    Quiet,
     Result,
     Surplus,
     Taken,
@@ -174,7 +175,9 @@ class Broker:
         self._turns: Deque[Process] = deque()       # owners with blocks in the stock, in turn
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
         self._idle: Dict[int, Process] = {}
+        self._busy: Set[int] = set()                # given work, or said so, since they said Idle
         self._ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
+        self._listening: Optional[Process] = None   # the origin, once it has said Quiet
         self._actions: List[Action] = []
 
     def handle(self, event: Event, now: float) -> List[Action]:
@@ -182,6 +185,8 @@ class Broker:
         _EVENTS[type(event)](self, event, now)
         self._give()
         self._grant()
+        if self._listening is not None:
+            self._tell_quiet(self._listening)
         actions, self._actions = self._actions, []
         return actions
 
@@ -238,6 +243,7 @@ class Broker:
             self._workers -= 1
         self._idle.pop(process.number, None)
         self._ahead.pop(process.number, None)
+        self._busy.discard(process.number)
         self._set_surplus(process, 0, 0)
         self._drop_stock(process, 0)
         self._tell_holders(Drop(process.number, 0))
@@ -296,8 +302,19 @@ class Broker:
         else:
             self._hungry.pop(owner.number, None)
 
+    def _quiet(self, origin: Process, message: Quiet) -> None:
+        self._listening = origin
+
+    def _tell_quiet(self, origin: Process) -> None:
+        """The origin asked; whoever was given work has said Idle since, so no task is left anywhere."""
+        if not self._stocked and not self._busy and not any(p.held for p in self.processes.values()):
+            self._listening = None
+            self._actions.append(Send(origin.number, Quiet()))
+
     def _unfit(self, worker: Process, message: Unfit) -> None:
         """The script does not load there: no other worker of that host will do better."""
+        if worker.host.deaths >= BAD_STARTS:
+            return
         worker.host.deaths = BAD_STARTS
         self._actions.append(LeaveOut(worker.host.name, bytes(message.body).decode("utf-8", "replace")))
 
@@ -307,7 +324,9 @@ class Broker:
         if message.idle:
             process.load = 0
             self._idle[process.number] = process
+            self._busy.discard(process.number)
         else:
+            self._busy.add(process.number)
             self._idle.pop(process.number, None)
 
     def _result(self, worker: Process, result: Result) -> None:
@@ -413,6 +432,7 @@ class Broker:
         self._stocked -= 1
         worker.held.append(Held(block))
         worker.load += block.planned
+        self._busy.add(worker.number)
         if block.planned:
             self._ahead[worker.number] = worker
         self._actions.append(Send(worker.number, block))
@@ -443,6 +463,6 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any, float], None]] = {
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
-    Unfit: Broker._unfit,
+    Unfit: Broker._unfit, Quiet: Broker._quiet,
     Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
 }

@@ -84,6 +84,8 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
 
 def _surroundings(settings: Settings) -> None:
     os.environ.update(settings.env)
+    if settings.pythonpath:
+        os.environ["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)
     if settings.directory is not None:
         os.chdir(settings.directory)
     if settings.nice:

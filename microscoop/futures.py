@@ -17,7 +17,6 @@ Outside the launcher the same functions work one item after the other, with a wa
 from __future__ import annotations
 
 import atexit
-import builtins
 import time
 import weakref
 from itertools import islice
@@ -37,7 +36,6 @@ BATCH = 1024               # items of an input that go out together, at most
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
 
-_map = builtins.map
 _current: List[Owner] = []     # this process's owner, once it has one; set by `enter`
 
 
@@ -76,9 +74,9 @@ class Future:
     __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters",
                  "_entry", "_value", "_callbacks", "__weakref__")
 
-    def __init__(self, owner: Owner, name: str, task: bytes, parent: object) -> None:
-        self._owner, self.name, self.task, self.parent = owner, name, task, parent
-        self.serial = owner.serial()
+    def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"", parent: object = None) -> None:
+        self._owner, self.name, self.task, self.parent = owner or _owner(), name, task, parent
+        self.serial = self._owner.serial()
         self.state = "PENDING"
         self.attempts = 0
         self.beneath: object = None    # the task on top of which it runs, in a worker
@@ -90,7 +88,7 @@ class Future:
     def cancel(self) -> bool:
         """Cancel the task if it has not left this process; True if it is cancelled."""
         with self._owner.lock:
-            if self.state == "PENDING" and self._owner.remove(self):
+            if self.state == "PENDING" and (not self.task or self._owner.remove(self)):
                 self._end("CANCELLED")
             return self.state == "CANCELLED"
 
@@ -134,6 +132,28 @@ class Future:
                 self._callbacks = (self._callbacks or []) + [function]
                 return
         self._owner.call_back(function, self)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """For futures made by hand: whether what they stand for is to be run."""
+        with self._owner.lock:
+            if self.state == "PENDING":
+                self.state = "RUNNING"
+            return self.state == "RUNNING"
+
+    def set_result(self, result: Any) -> None:
+        """For futures made by hand.  Raises InvalidStateError."""
+        self._set(result, None)
+
+    def set_exception(self, exception: Optional[BaseException]) -> None:
+        """For futures made by hand.  Raises InvalidStateError."""
+        self._set(None, exception)
+
+    def _set(self, result: Any, error: Optional[BaseException]) -> None:
+        with self._owner.lock:
+            if self.done():
+                raise _error("InvalidStateError", "%r is done already" % self)
+            self._value = result, error
+            self._end("FINISHED")
 
     def __reduce__(self) -> Any:
         raise TypeError("a Future cannot be pickled: pass its result, or submit from here")
@@ -266,13 +286,13 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     owner = _owner()
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
-            raise ValueError("%s must be a whole number of at least 1, not %r" % (name, number))
+            raise (ValueError if isinstance(number, int) else TypeError)("%s must be a whole number of at least 1, not %r" % (name, number))
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
     call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
-    if all(hasattr(it, "__len__") for it in iterables):
-        count = min(len(it) for it in iterables)  # type: ignore[arg-type]
+    count = _length(iterables)
+    if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
         source = _Source(owner, call, None, WINDOW_ITEMS, limit)
         if count:
@@ -283,6 +303,14 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     generator = results(source)
     call.consumer = weakref.ref(generator, lambda _: call.abandon(source.rows is not None))
     return generator
+
+
+def _length(iterables: Sequence[Iterable[Any]]) -> Optional[int]:
+    """Of the shortest; None if one has no length."""
+    try:
+        return min(len(it) for it in iterables)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):             # an iterator, or a range beyond what len() can say
+        return None
 
 
 def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
@@ -321,7 +349,12 @@ def _unordered(source: _Source) -> Iterator[Any]:
 
 def _values(entries: Sequence[Any]) -> Iterator[Any]:
     """The values of a run of outcomes; those of a list are atoms, which need no work."""
-    return iter(entries) if type(entries) is list else _map(tasks.value, entries)
+    return iter(entries) if type(entries) is list else _each(entries)
+
+
+def _each(entries: Sequence[Any]) -> Iterator[Any]:
+    for entry in entries:                          # a generator: StopIteration of a task must not end it in silence
+        yield tasks.value(entry)
 
 
 def _ready(source: _Source) -> bool:

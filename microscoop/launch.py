@@ -178,6 +178,8 @@ class Start:
             self.process.wait()
         if self.process.stderr:
             self.process.stderr.close()
+        if self.ready:
+            self.ready.channel.close()
         self._forget()
 
     def _forget(self) -> None:
@@ -214,7 +216,7 @@ class Start:
             "tunnel": self._tunnel.order() if self._tunnel else None,
             "settings": {
                 "host": self.host.name, "head": os.uname()[1], "argv": [job.script, *job.args], "env": job.env,
-                "pythonpath": job.pythonpath, "nice": job.nice, "verbose": job.verbose}}
+                "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data
@@ -275,9 +277,9 @@ class Start:
         """How far it came, by what was printed."""
         if self._met:
             return str(self.facts["stage"])
-        for stage in ("python", "prolog", "shell"):
-            if b"%d.%s" % (self._number, stage.encode()) in self._buffer:
-                return stage
+        marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self._number, self._buffer)  # the text itself may be echoed
+        if marks:
+            return str(marks[-1].decode())
         is_in = self._buffer or status not in (None, 255) and not is_template(self._job.ssh)
         return "shell" if is_in else "ssh"
 

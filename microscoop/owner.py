@@ -36,6 +36,7 @@ from .protocol import (
     Message,
     Piece,
     Pull,
+    Quiet,
     Result,
     Surplus,
     Taken,
@@ -244,10 +245,12 @@ class Owner:
         self._flying = 0                           # items sent, outcomes not in
         self._serial = 0                           # of calls and of futures
         self._paces: Dict[str, float] = {}         # nanoseconds that submitted functions take
+        self._silence = threading.Event()
         self._streams: Dict[Key, List[Any]] = {}   # what others may pull: [bytes, offset, puller]
         self._inflows: Dict[Key, Inflow] = {}
         self._handlers: Dict[type, Callable[[Any], None]] = {
-            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece}
+            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
+            Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
@@ -343,12 +346,24 @@ class Owner:
 
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
-        for future in list(self.sent.values()) + [e for e in self.queue if not isinstance(e, Call)]:
-            self.wait(future.done, (future,))
-        for call in list(self.calls.values()):
-            self.wait(lambda call=call: not call.open, (call,))  # type: ignore[misc]
-        if self._callbacks is not None:
-            self._callbacks.finish()
+        while True:
+            begun = self._serial
+            for future in list(self.sent.values()) + [e for e in self.queue if not isinstance(e, Call)]:
+                self.wait(future.done, (future,))
+            for call in list(self.calls.values()):
+                self.wait(lambda call=call: not call.open, (call,))  # type: ignore[misc]
+            self.hear_quiet()
+            if self._callbacks is not None:
+                self._callbacks.finish()
+            if begun == self._serial:              # no callback has submitted more meanwhile
+                return
+
+    def hear_quiet(self) -> None:
+        """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
+        if self._serial:
+            self._silence = threading.Event()
+            self.link.send(Quiet())
+            self._silence.wait()
 
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
@@ -585,17 +600,15 @@ class Callbacks:
         self._queue.put((function, future))
 
     def finish(self) -> None:
-        """Let it run what it has, and end."""
-        self._queue.put(None)
+        """Wait until it has run what it has."""
+        done = threading.Event()
+        self._queue.put((lambda _: done.set(), None))
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            done.wait()
 
     def _run(self) -> None:
         while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            function, future = item
+            function, future = self._queue.get()
             try:
                 function(future)
             except BaseException:                  # its own business, as in concurrent.futures: said, not raised

@@ -86,6 +86,10 @@ class Drop(NamedTuple):
     call: int
 
 
+class Quiet(NamedTuple):
+    """origin -> broker: tell me when nobody has anything to do; and the same back, when that is so."""
+
+
 class Unfit(NamedTuple):
     """worker -> broker: the script cannot be loaded on this host; why, in one line, then the traceback."""
     body: bytes = b""
@@ -127,11 +131,6 @@ class Piece(NamedTuple):
 
 
 # Between the head and an agent ---------------------------------------------------------------------------------------
-
-class Hello(NamedTuple):
-    """agent -> head, first of all: facts about the host, as JSON."""
-    body: bytes = b""
-
 
 class Spawn(NamedTuple):
     """head -> agent: fork a process of this kind under this id."""
@@ -195,14 +194,14 @@ class Relay(NamedTuple):
     body: bytes = b""
 
 
-Message = Union[Block, Result, Taken, Back, Lost, Drop, Unfit, Idle, Surplus, Credit, Pull, Piece,
-                Hello, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay]
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Piece,
+                Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
-    12: (Unfit, ""),
-    20: (Hello, ""), 21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
+    12: (Unfit, ""), 13: (Quiet, ""),
+    21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}

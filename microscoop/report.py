@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from collections import deque
-from typing import Callable, Deque, Optional
+from typing import Callable, Deque, List
 
 from .loop import Loop
 
@@ -52,7 +52,7 @@ class Outlet:
         self._loop, self._descriptor = loop, descriptor
         self._queue: Deque[memoryview] = deque()
         self.waiting = 0
-        self._relieved: Optional[Callable[[], None]] = None
+        self._relieved: List[Callable[[], None]] = []
         try:
             self._file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except OSError:                            # it was closed before we began
@@ -66,12 +66,12 @@ class Outlet:
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """Call back once less than FULL waits."""
-        self._relieved = callback
+        self._relieved.append(callback)
 
     def flush(self, seconds: float = 0) -> None:
         """Write while the reader takes it, waiting up to so many seconds for that."""
         while self._queue and (self._file or select.select([], [self._descriptor], [], seconds)[1]):
-            part = self._queue[0] if self._file else self._queue[0][:AT_ONCE]
+            part = self._queue[0] if self._file else _lines(self._queue[0])
             try:
                 count = os.write(self._descriptor, part)
             except OSError:                        # nobody reads it: what tasks print is lost, the run is not
@@ -84,6 +84,14 @@ class Outlet:
                 self._queue.popleft()
         if not self._file:
             self._loop.write(self._descriptor, self.flush if self._queue else None)
-        if self._relieved is not None and self.waiting < FULL:
-            relieved, self._relieved = self._relieved, None
-            relieved()
+        if self._relieved and self.waiting < FULL:
+            relieved, self._relieved = self._relieved, []
+            for callback in relieved:
+                callback()
+
+
+def _lines(text: memoryview) -> memoryview:
+    """What may be written at once: whole lines, since the origin writes to the same pipe."""
+    part = text[:AT_ONCE]
+    end = bytes(part).rfind(b"\n") + 1
+    return part[:end] if end else part

@@ -10,13 +10,11 @@ Events go to `Broker.handle`, its actions are carried out here.  Nothing here wa
 """
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from . import __version__, agent, broker
 from .broker import Broker
@@ -30,11 +28,9 @@ from .protocol import (
     BEGUN,
     LATER,
     ORIGIN,
-    WORKER,
     Channel,
     Died,
     End,
-    Hello,
     Message,
     Note,
     Ping,
@@ -88,6 +84,7 @@ class Server:
         self._status: Optional[int] = None
         self._interrupted = -TWICE
         self._parcel: Any = None
+        self._said_once: Set[str] = set()
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: self._deliver, broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
             broker.Over: self._over}
@@ -421,8 +418,9 @@ class Server:
     def _leave_out(self, action: broker.LeaveOut) -> None:
         first, _, rest = action.why.partition("\n")
         self._report.warning("%s is left out: %s" % (action.host, first))
-        if rest:
-            self._report.info(rest.rstrip(), 0)
+        if rest and rest not in self._said_once:       # a script that does not load does so nowhere
+            self._said_once.add(rest)
+            self._report.warning(rest.rstrip())
         self._check_workers()
 
     def _over(self, action: broker.Over) -> None:

@@ -10,14 +10,13 @@ import hmac
 import multiprocessing
 import os
 import re
-import select
 import shutil
 import socket
 import struct
 import tempfile
 import time
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
-from typing import Any, Callable
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
+from typing import Callable
 
 CONNECT = 20  # seconds that the head has to come
 HANDSHAKE = 5  # seconds that each message of the handshake may take
@@ -81,8 +80,7 @@ def accept_head(stdin: int, order: dict[str, str], listening: Callable[[], None]
         listening()
         limit = time.monotonic() + CONNECT
         while time.monotonic() < limit:
-            watched: list[Any] = [stdin, listener, *pending]
-            ready = select.select(watched, (), (), 1)[0]
+            ready = wait([stdin, listener, *pending], 1)
             if stdin in ready:
                 break  # the head says nothing there: it is gone
             if listener in ready:

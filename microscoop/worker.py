@@ -155,12 +155,21 @@ class Worker(Owner):
         """Let another thread take in work; False if this one does not have the turn.  The lock is held."""
         if self._holder != threading.get_ident():
             return False
+        self._hand_turn_on()
+        return True
+
+    def _hand_turn_on(self) -> None:
         self._holder = 0
         if self._parked:
             self._turn.notify()
         else:
             threading.Thread(target=self._help, name="microscoop-tasks", daemon=True).start()
-        return True
+
+    def _lend_turn(self) -> None:
+        """A thread of the user's waits, and perhaps the task at work for that thread: let another thread run what is
+        in the queue, unless the one that has the turn is free to.  The lock is held."""
+        if not self._idle and self.items:
+            self._hand_turn_on()
 
     def _help(self) -> None:
         try:
@@ -175,6 +184,9 @@ class Worker(Owner):
         self._no_longer_idle()
         self._work.notify()
 
+    def hear_quiet(self) -> None:
+        """A task that calls `shutdown` waits for what this process submitted; others are not its affair."""
+
     # Waiting
 
     def task(self) -> object:
@@ -184,6 +196,10 @@ class Worker(Owner):
         """As Owner.wait, by the rule of waiting."""
         task = getattr(self._here, "task", None)
         if task is None:
+            with self.lock:
+                if ready():
+                    return True
+                self._lend_turn()
             return super().wait(ready, watched, timeout)
         self._forbid_cycle(task, watched)
         while timeout is None:

@@ -220,7 +220,7 @@ class MicroscoopItself(FilesCase):
         with zipfile.ZipFile(archive, "w") as zipped:
             for name, source in files.own_sources():
                 zipped.writestr("microscoop/" + name, source)
-        text = f"import sys; sys.path[0] = {archive!r}\nfrom microscoop import files; print(sorted(files.own_sources()))"
+        text = f"import sys; sys.path[0] = {archive!r}; from microscoop.files import *; print(sorted(own_sources()))"
         found = subprocess.run([sys.executable, "-c", text], stdout=subprocess.PIPE, check=True, cwd="/").stdout
         self.assertEqual(ast.literal_eval(found.decode()), sorted(files.own_sources()))
 
