@@ -104,8 +104,8 @@ class Start:
     """One attempt to start one host, driven by the launcher's loop; it never blocks, the tunnel's handshake apart.
 
     The loop writes `outgoing` to `sock` and takes off what was written, hands over what it reads from `sock` and from
-    `stderr` (received, complained; b"" = end of file), and calls expire() at `deadline`; until `ready` or `error` is
-    set. It calls close() in the end. Raises HostError if ssh cannot be run at all.
+    `stderr` (received, complained; b"" = end of file), and calls expire() at `deadline`, which every step may change;
+    until `ready` or `error` is set. It may go on with complained() after that. In the end it calls close().
 
     facts, as far as they are known: python (path), version [3, 11, 2], hostname, cores, memory (bytes), in_place,
     directory (the private one), login (seconds until the nonce), stage (the last one reached).
@@ -125,19 +125,19 @@ class Start:
         self.outgoing = bytearray(shell_text(self._number, job, self.host).encode("utf-8", "surrogateescape"))
         self._tunnel = Tunnel() if job.tunnel else None
         self.sock, theirs = socket.socketpair()
+        self.stderr, complaints = os.pipe()
         self.sock.setblocking(False)
+        os.set_blocking(self.stderr, False)
+        self.process: Optional[subprocess.Popen[bytes]] = None
         try:
-            self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()), bufsize=0,
-                stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, start_new_session=True)
+            self.process = subprocess.Popen(
+                ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()),
+                stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True)
         except OSError as error:
-            self._forget()
-            raise self._diagnose("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}") from None
+            self._fail("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}")
         finally:
             theirs.close()
-        assert self.process.stderr is not None
-        self.stderr = self.process.stderr.fileno()
-        os.set_blocking(self.stderr, False)
+            os.close(complaints)
 
     # What the loop calls
 
@@ -173,17 +173,14 @@ class Start:
 
     def close(self) -> None:
         """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if self.process.stderr:
-            self.process.stderr.close()
+        if self.sock.fileno() >= 0:
+            os.close(self.stderr)
+        self.sock.close()
         if self.ready:
             self.ready.channel.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        self.sock.close()
         if self._tunnel:
             self._tunnel.close()
 
@@ -215,8 +212,8 @@ class Start:
             "files": parcel.entries, "package": parcel.package.entries, "cwd": os.getcwd(), "path": job.path,
             "tunnel": self._tunnel.order() if self._tunnel else None,
             "settings": {
-                "host": self.host.name, "head": os.uname()[1], "argv": [job.script, *job.args], "env": job.env,
-                "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries}}
+                "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
+                "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data
@@ -267,11 +264,13 @@ class Start:
     def _ended(self) -> None:
         if not (self._over and self._quiet) or self.ready or self.error:
             return
+        self._fail(self._stage(self._status()))
+
+    def _status(self) -> Optional[int]:
         try:
-            status = self.process.wait(0.5)
+            return self.process.wait(0.5) if self.process else None
         except subprocess.TimeoutExpired:
-            status = None
-        self._fail(self._stage(status))
+            return None
 
     def _stage(self, status: Optional[int]) -> str:
         """How far it came, by what was printed."""
@@ -292,7 +291,7 @@ class Start:
         ssh = reach(self._job, self.host)
         hints = self.complaints()
         lines = [_printable(words.encode("utf-8", "surrogateescape"))] if words else list(hints)
-        lines = lines or [f"it ended with status {self.process.returncode}"]
+        lines = lines or [f"it ended with status {self._status()}"]
         if stage == "ssh" and "Permission denied" in lines[-1]:
             hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
         cure, match = next(_cures(stage, lines + hints))

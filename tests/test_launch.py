@@ -469,8 +469,8 @@ class WhatFails(LaunchCase):
         self.assertIn("this came between: hello", error.words)
 
     def test_because_ssh_is_not_there(self) -> None:
-        with self.assertRaisesRegex(HostError, "'/nowhere/ssh' cannot be run: No such file or directory"):
-            self.start(ssh=("/nowhere/ssh",), tunnel=True)
+        error = self.error(ssh=("/nowhere/ssh",), tunnel=True)
+        self.assertEqual((error.stage, error.words), ("ssh", "'/nowhere/ssh' cannot be run: No such file or directory"))
 
     def test_because_nobody_answers_in_time(self) -> None:
         self.host("h2", "echo 'Enter your token:'; exec cat >/dev/null")
