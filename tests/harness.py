@@ -31,10 +31,12 @@ GRACE = 2.0  # seconds after a run within which what it started must be gone
 Environment = Dict[str, Optional[str]]
 
 HOOK = f"""
-import faulthandler, os, signal
+import faulthandler, fcntl, os, signal
 try:
-    descriptor = os.open(os.environ["{STACKS_NAME}"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
+    opened = os.open(os.environ["{STACKS_NAME}"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    out_of_the_way = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 100)  # a test may have closed 0, 1 or 2
+    os.close(opened)
+    faulthandler.register(signal.SIGUSR1, file=out_of_the_way, all_threads=True)
 except (KeyError, OSError, AttributeError):
     pass  # not one of the harness's runs, or a machine without these
 """
