@@ -2,6 +2,7 @@
 
 Parses on Python 2.7. A zipapp starts main() too, and so does the launcher beneath a --prolog.
 """
+import os
 import sys
 
 
@@ -11,6 +12,11 @@ def main(beneath_prolog=False):  # type: (bool) -> None
         sys.stderr.write("microscoop: Python 3.8 or newer is needed, and %s is %d.%d; try: python3.8 -m microscoop\n"
                          % ((sys.executable,) + sys.version_info[:2]))
         sys.exit(2)
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by who started us: nothing of ours must come to stand there
+            os.open(os.devnull, os.O_RDWR)
     from microscoop import cli
     sys.exit(cli.main(beneath_prolog=beneath_prolog))
 

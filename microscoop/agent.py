@@ -150,8 +150,6 @@ class Agent:
         pipes = os.pipe() + os.pipe() if message.kind == WORKER else ()
         lifeline = os.pipe()
         note = mmap.mmap(-1, NOTE_SIZE)
-        sys.stdout.flush()
-        sys.stderr.flush()
         assert threading.active_count() == 1
         pid = os.fork()
         if pid == 0:
@@ -350,8 +348,9 @@ def _redirect(pipes: Tuple[int, ...]) -> None:
         os.dup2(descriptor, target)
     for descriptor in (nothing, *pipes):
         os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding=getattr(stream, "encoding", "utf-8"),
+                                   errors=getattr(stream, "errors", "backslashreplace"), closefd=False)
+                              for number, stream in ((1, sys.stdout), (2, sys.stderr)))
 
 
 def _noted(note: mmap.mmap) -> List[Tuple[int, int, int]]:

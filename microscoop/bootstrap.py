@@ -231,12 +231,13 @@ def fork():  # type: () -> int
 def serve(stdin, out, order, settings):  # type: (BinaryIO, int, Dict[str, Any], Dict[str, Any]) -> None
     """In the child: becomes the agent. settings["stdio"]: descriptors that the agent alone must hold open."""
     sys.path[:0] = [os.path.join(settings["directory"], "lib")] * 2  # workers put the script's folder over the first
-    from microscoop import agent, tunnel
+    from microscoop import agent
     fd_in = fd_out = os.dup(stdin.fileno())  # the head sends nothing before "ready": no byte is left in stdin's buffer
     stdin.close()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     settings["stdio"] = [fd_in, out] if order["tunnel"] else []
     if order["tunnel"]:
+        from microscoop import tunnel
         try:
             fd_in = fd_out = tunnel.accept_head(
                 fd_in, order["tunnel"], lambda: tell(out, "ready", directory=settings["directory"]))

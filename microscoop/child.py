@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import socket
 import sys
@@ -171,13 +172,15 @@ def _report(error: BaseException) -> str:
 def _deaf(stream: Any) -> bool:
     """Whether nobody reads this stream; if so, what is still in its buffer goes to /dev/null."""
     try:
-        stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return True
-    except (AttributeError, ValueError, OSError):
+        descriptor = stream.fileno()
+    except (AttributeError, ValueError, OSError):      # replaced or closed by the script
         return False
-    return False
+    look = select.poll()
+    look.register(descriptor, 0)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in look.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True
 
 
 def _leave(status: int) -> NoReturn:
@@ -187,8 +190,11 @@ def _leave(status: int) -> NoReturn:
         atexit._run_exitfuncs()
     except BaseException as error:                 # SystemExit in an exit handler, or Ctrl-C meanwhile
         status = _exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
-    if _deaf(sys.stdout):
-        status = status or Status.FAILED
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (ValueError, OSError):                  # closed by the script, or nobody reads: not worth a word
+        status = status or (Status.FAILED if _deaf(sys.stdout) else Status.OK)
     flush_output()
     os._exit(status)
 

@@ -57,6 +57,9 @@ CURES = (
          "ssh-keygen -R {host}"),
     Cure("ssh", "Host key verification failed|host key is known",
          "its key is not known here: log in once by hand, compare the key and accept it", "{ssh} true"),
+    Cure("ssh", "Permissions [0-9]+ for '(.*)' are too open", "others can read your key", "chmod 600 {0}"),
+    Cure("ssh", "Too many authentication failures",
+         "ssh offers it too many keys: name the right one in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)"),
     Cure("ssh", "passphrase of key (.*)", "your key has a passphrase: give it to ssh-agent once", "ssh-add {0}"),
     Cure("ssh", r"Permission denied \((?!.*publickey)",
          "it takes passwords only, and nobody can type one here: have keys allowed there, or log in by hand with "

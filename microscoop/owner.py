@@ -130,8 +130,7 @@ class Call:
 
     def take(self, position: int) -> Sequence[Any]:
         """The outcomes that begin at this item."""
-        data = self.outcomes.pop(position)
-        entries: Sequence[Any] = data if isinstance(data, (list, tuple)) else tasks.outcomes(data)
+        entries = tasks.outcomes(self.outcomes.pop(position))
         self._taken += len(entries)
         return entries
 
@@ -372,7 +371,7 @@ class Owner:
             if call.unread:
                 print("microscoop: " + call.unread, file=sys.stderr)
             for data in call.outcomes.values():
-                entries += [e for e in (data if isinstance(data, (list, tuple)) else tasks.outcomes(data)) if tasks.failed(e)]
+                entries += filter(tasks.failed, tasks.outcomes(data))
         for _, kind, said, text in entries:
             print("microscoop: nobody looked at this error of a task:\n%s" % (text or kind + ": " + said), file=sys.stderr)
 

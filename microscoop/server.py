@@ -50,6 +50,7 @@ BEAT = 5                   # seconds between pings
 SILENCE = 15               # seconds without a word from a host
 AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
 GRACE = 4.0                # seconds in which everything must end
+DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
 TWICE = 2.0                # seconds within which a second Ctrl-C ends all
 
 
@@ -85,6 +86,7 @@ class Server:
         self._interrupted = -TWICE
         self._parcel: Any = None
         self._said_once: Set[str] = set()
+        self._doubtful = 0                         # hosts that are left out, not said yet
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: self._deliver, broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
             broker.Over: self._over}
@@ -139,7 +141,7 @@ class Server:
         self._handle(broker.HostUp(self._head.name, _cores() if workers is None else workers, LOCAL_TRIP))
 
     def _settings(self) -> Settings:
-        job, script = self._job, os.path.abspath(self._job.script)
+        job, script = self._job, os.path.join(os.getcwd(), self._job.script)
         known = [share.workers for share in job.shares]
         return Settings(self._head.name, script, (job.script, *job.args), os.path.dirname(os.path.realpath(script)), job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
@@ -416,6 +418,14 @@ class Server:
         self._tell(self._machines[action.host], Spawn(action.process, action.kind))
 
     def _leave_out(self, action: broker.LeaveOut) -> None:
+        """Wait a moment before saying so: a script that does not load fails in the origin too, which says it best."""
+        self._doubtful += 1
+        self._loop.after(DOUBT, lambda: self._left_out(action))
+
+    def _left_out(self, action: broker.LeaveOut) -> None:
+        self._doubtful -= 1
+        if self._status is not None:
+            return
         first, _, rest = action.why.partition("\n")
         self._report.warning("%s is left out: %s" % (action.host, first))
         if rest and rest not in self._said_once:       # a script that does not load does so nowhere
@@ -445,7 +455,7 @@ class Server:
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
         starting = any(machine.start is not None and machine.channel is None for machine in self._remote())
-        if self._opened and self._status is None and not self._broker.workers() and not starting:
+        if self._opened and not self._doubtful and self._status is None and not self._broker.workers() and not starting:
             self._report.error("no worker is left on any host: the run cannot go on")
             self._status = Status.FAILED
 

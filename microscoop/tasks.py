@@ -13,7 +13,7 @@ import pickle
 import sys
 import traceback
 from itertools import islice
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
 
 from .errors import RemoteError
 
@@ -150,9 +150,9 @@ def results(outcomes: Sequence[Any]) -> bytes:
     return pickle.dumps(outcomes if plain else tuple(outcomes), PROTOCOL)
 
 
-def outcomes(data: bytes) -> Union[List[Any], Tuple[Any, ...]]:
-    """The outcomes again; runs no code of the user."""
-    return pickle.loads(data)  # type: ignore[no-any-return]
+def outcomes(data: Any) -> Sequence[Any]:
+    """The outcomes again, if they are bytes still; runs no code of the user."""
+    return data if isinstance(data, (list, tuple)) else pickle.loads(data)  # type: ignore[no-any-return]
 
 
 def failed(entry: Any) -> bool:
