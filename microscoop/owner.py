@@ -523,7 +523,7 @@ class Owner:
             return False
         host, _, cause = bytes(message.body).decode().partition("\n")
         error = WorkerLost(host, cause, message.first if message.call else future.name, attempts)
-        entry = (pickle.dumps(error, tasks.PROTOCOL), "WorkerLost", str(error), str(error))
+        entry = (pickle.dumps(error, tasks.PROTOCOL), "WorkerLost", str(error), "WorkerLost: %s" % error)
         if message.call and call is not None:
             call.arrive(message.first, (entry,), 1, 0)
         else:

@@ -20,6 +20,7 @@ class Reporter:
 
     def __init__(self, verbose: int) -> None:
         self.verbose = verbose
+        self._stream = sys.stderr or open(os.devnull, "w")     # None: it was closed before we began
 
     def info(self, text: str, verbose: int = 0) -> None:
         """Say it unless the user wants less than that."""
@@ -38,10 +39,10 @@ class Reporter:
         now = time.time()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + ",%03d" % (now * 1000 % 1000)
         try:
-            sys.stderr.write("[%s] launcher  %-7s %s\n" % (stamp, level, text))
-            sys.stderr.flush()
+            self._stream.write("[%s] launcher  %-7s %s\n" % (stamp, level, text))
+            self._stream.flush()
         except OSError:                            # nobody reads it; the run goes on
-            sys.stderr = open(os.devnull, "w")
+            self._stream = open(os.devnull, "w")
 
 
 class Outlet:

@@ -31,6 +31,7 @@ from microscoop.errors import HostError, UsageError
 from microscoop.hosts import Host, Share
 from microscoop.job import Job
 from tests import harness
+from tests.sshd import Sshd, requires_sshd
 
 STAND_IN = """#!%(python)s -SE
 import os, sys
@@ -397,6 +398,9 @@ class WhatFails(LaunchCase):
         ("Host key verification failed.", "its key is not known here", "h2 true"),
         ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "another one",
          "ssh-keygen -R h2"),
+        ("Permissions 0644 for '/home/me/key' are too open.\nPermission denied (publickey).",
+         "others can read your key", "chmod 600 /home/me/key"),
+        ("Received disconnect from h2: Too many authentication failures", "IdentitiesOnly", ""),
         ("me@h2: Permission denied (password,keyboard-interactive).", "passwords only", "h2 true"),
         ("me@h2: Permission denied (publickey,password).", "is the user right", "ssh-copy-id h2"),
         ("ssh: connect to host h2 port 22: Connection refused", "no sshd listens there", "h2 true"),
@@ -492,6 +496,58 @@ class WhatFails(LaunchCase):
             error = self.error(tunnel=True)
         self.assertEqual((error.stage, error.words), ("ready", "channel 2: open failed: connect failed: open failed"))
         self.assertEqual(error.advice, "it does not allow forwarding: leave out --tunnel")
+
+
+@requires_sshd
+class ARealSshd(LaunchCase):
+    """The words are those of the OpenSSH that is installed."""
+
+    def check(self, sshd: Sshd, stage: str, advice: str, host: str = "h2", **changes: Any) -> HostError:
+        with sshd:
+            error = self.error(host, **{"ssh": tuple(sshd.ssh), **changes})
+        self.assertEqual(error.stage, stage, error)
+        self.assertIn(advice, error.advice, error)
+        return error
+
+    def test_is_ready_both_ways_and_gone_with_ssh(self) -> None:
+        with Sshd() as sshd:
+            for tunnel_too in (False, True):
+                with self.subTest(tunnel=tunnel_too):
+                    prolog = f"export TMPDIR={harness.TEMP} {harness.MARK_NAME}={harness.MARK}"
+                    start = self.ready(ssh=tuple(sshd.ssh), tunnel=tunnel_too, prolog=prolog, python=sys.executable)
+                    talk = Talk(start)
+                    self.assertEqual(talk.ask("6 * 7"), 42)
+                    self.assertEqual(len(self.private()), 1)
+                    assert start.process
+                    start.process.kill()
+                    with self.assertRaises((EOFError, ConnectionError)):
+                        talk.ask("1")
+                    self.assertTrue(harness.until(lambda: not self.private(), 5))
+
+    def test_whose_key_is_unknown_or_changed(self) -> None:
+        self.check(Sshd(known="no"), "ssh", "its key is not known here")
+        error = self.check(Sshd(known="changed"), "ssh", "its key is another one than before")
+        self.assertIn("IDENTIFICATION HAS CHANGED", error.words)
+
+    def test_that_does_not_let_us_in(self) -> None:
+        self.check(Sshd(password=True), "ssh", "it takes passwords only")
+        self.check(Sshd(), "ssh", "no key of yours opens this account", "nobodyhere@h2")
+        error = self.check(Sshd(passphrase="secret"), "ssh", "your key has a passphrase")
+        self.assertIn("Permission denied", error.words)
+
+    def test_that_is_not_there(self) -> None:
+        self.check(Sshd(client="Host h2\nPort 1\n"), "ssh", "no sshd listens there")
+        self.check(Sshd(client="Host h2\nHostName nosuchname.invalid\n"), "ssh", "nobody knows this name")
+        silent = Sshd(client="Host h2\nProxyCommand sleep 100\n")
+        self.check(silent, "ssh", "is it up", ssh=(*silent.ssh, "-o", "ConnectTimeout=1"))
+
+    def test_that_has_no_python(self) -> None:
+        self.check(Sshd(), "python", "install Python 3.8", python="/nowhere/python3")
+
+    def test_that_forbids_forwarding(self) -> None:
+        for option in ("AllowTcpForwarding", "AllowStreamLocalForwarding"):
+            sshd = Sshd(options={option: "no"})
+            self.check(sshd, "ready", "leave out --tunnel", tunnel=True, python=sys.executable)
 
 
 class TheTunnelLetsNobodyIn(unittest.TestCase):
