@@ -152,8 +152,12 @@ def facts():  # type: () -> Dict[str, Any]
 # --- stage files ---------------------------------------------------------------------------------------------------
 
 def is_in_place(order):  # type: (Dict[str, Any]) -> bool
-    """Whether this host shares the script's folder: all that would be sent lies there with the same content."""
-    if not os.path.isdir(order["folder"]) or not os.path.isfile(order["script"]):
+    """Whether this host shares the script's folder: all that would be sent lies there with the same content.
+
+    The head's working directory has to be there too, unless --path names another one.
+    """
+    folders = (order["folder"], order["path"] or order["cwd"])
+    if not os.path.isfile(order["script"]) or not all(map(os.path.isdir, folders)):
         return False
     return all(is_same(os.path.join(order["root"], name), size, digest) for name, size, _, digest in order["files"])
 

@@ -60,7 +60,7 @@ class Parcel:
         """microscoop itself."""
         sources = {f"{PACKAGE}/{name}": source for name, source in own_sources()}
         entries = [Entry(name, len(source), 0o600, "") for name, source in sources.items()]
-        return Bundle(entries, zlib.compress(b"".join(sources.values())))
+        return Bundle(entries, zlib.compress(b"".join(sources.values()), 1))
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -83,7 +83,7 @@ class Parcel:
             raise UsageError(
                 f"{_mib(total)} would have to be sent to each host that does not share {self.folder}, and the limit is "
                 f"{_mib(LIMIT)}; the largest files: {names}; keep data out of packages, on a file system of all hosts")
-        blob = zlib.compress(b"".join(self._contents))
+        blob = zlib.compress(b"".join(self._contents), 1)  # a higher level would stop the launcher for seconds
         self._contents = []
         return blob
 

@@ -237,6 +237,11 @@ class AHostThatIsReady(LaunchCase):
         (self.base / "project" / "helper.py").write_text("number = 43\n")
         self.assertEqual(Talk(self.ready(parcel=parcel)).ask("__import__('helper').number"), 42)
 
+    def test_is_sent_the_files_where_the_working_directory_is_missing(self) -> None:
+        with mock.patch.object(os, "getcwd", return_value="/nowhere"):
+            start = self.ready()
+        self.assertFalse(start.facts["in_place"])
+
     def test_has_the_sent_files_in_a_private_directory_that_is_the_working_directory(self) -> None:
         talk = Talk(self.sent())
         settings = talk.settings
