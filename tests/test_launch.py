@@ -509,7 +509,12 @@ class ARealSshd(LaunchCase):
 
     def check(self, sshd: Sshd, stage: str, advice: str, host: str = "h2", **changes: Any) -> HostError:
         with sshd:
-            error = self.error(host, **{"ssh": tuple(sshd.ssh), **changes})
+            before = set(Path("/tmp").glob("microscoop-*"))
+            start = self.start(host, **{"ssh": tuple(sshd.ssh), **changes})
+            start.close()  # before sshd ends: it would take the janitor with it
+            self.assertTrue(harness.until(lambda: set(Path("/tmp").glob("microscoop-*")) <= before, 5))
+        error = start.error
+        assert error
         self.assertEqual(error.stage, stage, error)
         self.assertIn(advice, error.advice, error)
         return error
