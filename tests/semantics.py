@@ -455,6 +455,11 @@ def place_in_the_system():
             "child": child.stdout.decode().strip()}
 
 
+def signal_handlers():
+    return {name: signal.getsignal(getattr(signal, name)) in (signal.SIG_DFL, signal.SIG_IGN) for name in
+            ("SIGTERM", "SIGHUP", "SIGCHLD", "SIGPIPE", "SIGQUIT", "SIGWINCH", "SIGUSR2")}
+
+
 def resident(pid):
     """Bytes of memory that a process has now."""
     with open(f"/proc/{pid}/statm") as file:
@@ -1472,6 +1477,13 @@ class Names(Case):
 
     def test_multiprocessing_works_in_the_origin(self):
         self.assertEqual(spawn_a_process(), (0, 25))
+        self.assertEqual(fork_a_process(), [1, 4, 9])
+
+    def test_neither_script_nor_tasks_have_microscoops_signal_handlers(self):
+        usual = dict.fromkeys(signal_handlers(), True)
+        self.assertEqual(pool.submit(signal_handlers).result(), usual)
+        self.assertEqual(signal_handlers(), usual)
+        self.assertIs(signal.getsignal(signal.SIGINT), signal.default_int_handler)
 
     def test_a_worker_leads_its_group_reads_nothing_and_hands_nothing_down(self):
         found = pool.submit(place_in_the_system).result()
