@@ -31,7 +31,8 @@ ALL_COMPLETED = "ALL_COMPLETED"
 WINDOW_ITEMS = 10_000
 WINDOW_BYTES = 64 << 20
 PULL_TIME = 0.002          # seconds that inputs may be read on before we look for results
-BATCH = 1024               # items of an input that go out together, at most
+FIRST_PULL = 0.01          # the same at the call, where nobody waits for a result yet
+BATCH = 2048               # items of an input that go out together, at most
 
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
@@ -234,9 +235,11 @@ def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeou
 class _Source:
     """A map, and what it still reads from."""
 
-    def __init__(self, owner: Owner, call: Call, rows: Optional[Iterator[Tuple[Any, ...]]], window: int,
+    def __init__(self, owner: Owner, call: Call, inputs: Sequence[Iterable[Any]], window: int,
                  limit: Optional[float]) -> None:
-        self.owner, self.call, self.rows, self.limit = owner, call, rows, limit
+        self.owner, self.call, self.limit = owner, call, limit
+        self._single = len(inputs) == 1
+        self.rows: Optional[Iterator[Any]] = iter(inputs[0]) if self._single else zip(*inputs) if inputs else None
         self._window = window
         self._width = 1            # bytes of an item, as last seen
         self._batch = 1            # items to read at a time: what lately took no time
@@ -245,12 +248,12 @@ class _Source:
         """How many more items may be on their way or waiting to be consumed."""
         return max(min(self._window, WINDOW_BYTES // self._width), 1) - self.call.held()
 
-    def read_on(self) -> None:
-        """Take more of inputs without a length: what can be had in PULL_TIME, at least one item; not past the window,
-        nor on when a result is ready.  Batches grow while reading is quick, so that a slow input delays no item."""
+    def read_on(self, seconds: float = PULL_TIME) -> None:
+        """Take more of inputs without a length: what can be had in this time, at least one item; not past the window,
+        nor on when the consumer can go on.  Batches grow while reading is quick, so that a slow input delays no item."""
         began = now = time.monotonic()
         while self.rows is not None and self.room() > 0:
-            rows: List[Tuple[Any, ...]] = []
+            rows: List[Any] = []
             count = min(self._batch, self.room())
             try:
                 rows.extend(islice(self.rows, count))
@@ -259,15 +262,17 @@ class _Source:
             except Exception as error:             # of the input: raised where it is reached
                 self.call.error, self.rows = error, None
             before, now = now, time.monotonic()
-            self._batch = min(self._batch * 2, BATCH) if now - before < PULL_TIME / 4 else 1
+            quick = now - before < PULL_TIME / 4
+            self._batch = min(self._batch * 2, BATCH) if quick else 1 if now - before > PULL_TIME else self._batch
             self._add(rows)
-            if now - began > PULL_TIME or self.call.ready():
+            if now - began > seconds or (self.call.begun and self.call.ready()):
                 return
 
-    def _add(self, rows: Sequence[Tuple[Any, ...]]) -> None:
+    def _add(self, rows: Sequence[Any]) -> None:
         """Queue these items; at one that cannot be pickled the input ends, and the error is raised there."""
+        inputs = [rows] if self._single else zip(*rows)
         try:
-            columns = [tasks.column(values, i, self.call.count) for i, values in enumerate(zip(*rows))]
+            columns = [tasks.column(values, i, self.call.count) for i, values in enumerate(inputs)]
         except Exception as error:
             if len(rows) == 1:
                 self.call.error, self.rows = error, None
@@ -294,12 +299,12 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     count = _length(iterables)
     if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
-        source = _Source(owner, call, None, WINDOW_ITEMS, limit)
+        source = _Source(owner, call, (), WINDOW_ITEMS, limit)
         if count:
             owner.push(call, columns)
     else:
-        source = _Source(owner, call, zip(*iterables), buffersize or WINDOW_ITEMS, limit)
-        source.read_on()
+        source = _Source(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
+        source.read_on(FIRST_PULL)
     generator = results(source)
     call.consumer = weakref.ref(generator, lambda _: call.abandon(source.rows is not None))
     return generator

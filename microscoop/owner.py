@@ -114,7 +114,7 @@ class Call:
         self._missing: Dict[int, int] = {}         # chunk's first -> items of it whose outcomes are not in
         self._next = 0                             # first item that was never cut
         self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: first, stop, one by one
-        self._pace = 0.0                           # nanoseconds an item takes
+        self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
         self._taken = 0
         self._abandoned = False
         self.unread = ""                           # what to tell the user at the end
@@ -166,15 +166,18 @@ class Call:
         elif first + count < stop:
             self._again.appendleft((first + count, stop, alone))
         self.left -= count
-        return Block(number, self.number, first, count, int(self._pace * count / 1000), 0, 0,
+        return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
                      tasks.body(self.function, columns))
+
+    def pace(self) -> float:
+        """Nanoseconds that an item takes; 0: not known yet."""
+        return self._spent / self._done if self._done else 0.0
 
     def _size(self, left: int, workers: int) -> int:
         if self.chunksize:
             return min(left, self.chunksize)
-        if not self._pace:
-            return 1
-        return max(1, min(left, int(BLOCK_TIME / self._pace), self.left // (2 * workers)))
+        pace = self.pace()
+        return max(1, min(left, int(BLOCK_TIME / pace), self.left // (2 * workers))) if pace else 1
 
     def _slice(self, chunk: Chunk, start: int, count: int) -> Tuple[List[tasks.Column], int]:
         """So many items of a chunk, or fewer if they are large."""
@@ -186,8 +189,7 @@ class Call:
         """Outcomes of items that were cut; bytes or already a sequence."""
         self.open -= count
         if spent:
-            pace = max(spent / count, 1)
-            self._pace = (self._pace + pace) / 2 if self._pace else pace
+            self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
         at = bisect_right(self._firsts, first) - 1
         chunk = self._firsts[at]
         self._missing[chunk] -= count
@@ -379,7 +381,7 @@ class Owner:
 
     def feed(self, keep: int = 0) -> None:
         """Send blocks while there is credit, all but the last few items; the lock is held."""
-        while self.items > keep and (self._credit or self._flying < self.window):
+        while self.items > keep and (self._credit or self._flying < self.window) and not self._in_the_dark():
             block = self.next_block()
             self._credit = max(self._credit - 1, 0)
             self._flying += block.count
@@ -392,6 +394,12 @@ class Owner:
         if self.items > keep and not self._told:
             self._told, self._said = True, self.items
             self.link.send(Surplus(self.items))
+
+    def _in_the_dark(self) -> bool:
+        """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
+        function travels one item a message."""
+        entry = self.queue[0]
+        return isinstance(entry, Call) and not entry.pace() and entry.open - entry.left >= self.workers
 
     def next_block(self) -> Block:
         """The oldest items, as a block; the lock is held and there are some."""
@@ -463,6 +471,8 @@ class Owner:
                     self._flying -= message.count
                     self._streams.pop((self.number, message.call, message.first), None)
                     call.arrive(message.first, body, message.count, message.spent)
+                    if self.items and self._credit:
+                        self.pushed()
                 return
             self._flying -= message.count
             self._streams.pop((self.number, 0, message.first), None)

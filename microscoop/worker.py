@@ -21,8 +21,8 @@ import threading
 import time
 from array import array
 from collections import deque
-from itertools import islice, repeat
-from typing import Any, Callable, Deque, List, Optional, Tuple, Union
+from itertools import islice
+from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .owner import Call, Link, Owner
@@ -319,15 +319,22 @@ class Worker(Owner):
             self._runs.remove(run)
             self._flush(run)
 
-    def _loop(self, run: Run, function: Callable[..., Any], columns: Any) -> None:
-        numbers, done, note, slot = run.numbers, run.done, run.note, run.slot
-        note[slot + 1], note[slot + 2], note[slot] = run.block.call, run.block.first, run.block.owner
+    def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
+        numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
+        note[at - 1], note[at], note[at - 2] = run.block.call, run.block.first, run.block.owner
         append, atoms, outcome = done.append, tasks.ATOMS, tasks.outcome
+        plain = not any(isinstance(column, tuple) for column in columns)
+
+        def noting(number: int) -> int:
+            note[at] = number
+            return number
+
+        run.since = time.perf_counter_ns()
         while len(done) < len(numbers):
-            # The number is noted before the arguments are rebuilt: a death in there is that item's.
-            noted = map(note.__setitem__, repeat(slot + 2), islice(numbers, len(done), None))
+            left = islice(numbers, len(done), None)
             try:
-                for _, arguments in zip(noted, tasks.arguments(columns, len(done))):
+                # Where arguments must be rebuilt the number is noted before that: a death in there is that item's.
+                for note[at], arguments in zip(left if plain else map(noting, left), tasks.arguments(columns, len(done))):
                     value = function(*arguments)
                     append(value if type(value) in atoms else outcome(value))
             except BaseException as error:         # whatever a task raises is its outcome

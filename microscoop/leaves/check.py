@@ -210,8 +210,8 @@ class Visit:
 class Feed:
     """One launch.Start in a Loop, from its beginning until close().
 
-    settled() is called once, by the loop, when it is ready or has failed. After that it still listens to ssh's stderr and, where the
-    channel is the tunnel's, to the end of ssh's stdout.
+    settled() is called once, by the loop, when it is ready or has failed. After that it still listens to ssh's stderr
+    and, where the channel is the tunnel's, to ssh's stdout.
     """
 
     def __init__(self, loop: Loop, start: launch.Start, settled: Callable[[], None]) -> None:
@@ -249,8 +249,8 @@ class Feed:
             return
         if start.ready or start.error:
             self._settled = None
-            if not start.ready or start.ready.channel is start.sock:
-                self._loop.forget(self._sock)  # the channel's owner reads it now
+            if start.ready and start.ready.channel is start.sock:
+                self._loop.forget(self._sock)  # whoever wants the channel reads it now
             settled()
             return
         self._write()
@@ -261,11 +261,12 @@ class Feed:
     def _write(self) -> None:
         start = self.start
         try:
-            del start.outgoing[:start.sock.send(start.outgoing)]
+            count = start.sock.send(start.outgoing)
         except BlockingIOError:
-            pass  # later
+            count = 0
         except OSError:
-            start.outgoing.clear()  # its end is read, too
+            count = len(start.outgoing)  # nobody will read it; the end is seen by whoever reads here
+        del start.outgoing[:count]
         self._loop.write(self._sock, self._write if start.outgoing else None)
 
     def _expire(self) -> None:
