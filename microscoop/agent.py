@@ -391,8 +391,8 @@ def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
     one.run()
     left = leftovers(known["files"], known["sent"])
     if left:
-        one.last_words("%s: tasks left %s in %s; fetch it with: scp -r %s:%s ." % (
-            known["host"], _some(left), known["files"], known["host"], known["files"]))
+        one.last_words("%s: tasks left %s in %s; fetch it with: %s tar -C %s -cf - . | tar -xf -" % (
+            known["host"], _some(left), known["files"], known["reach"], known["files"]))
 
 
 def _some(names: List[str]) -> str:

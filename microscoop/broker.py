@@ -125,7 +125,8 @@ class Held:
 
     def __init__(self, block: Block) -> None:
         self.owner, self.call, self.first = block.owner, block.call, block.first
-        self.end, self.planned = block.first + block.count, block.planned
+        self.end = block.first + block.count
+        self.planned = block.planned                # microseconds; 0 once it does not count as load any more
         self.finished = False      # its result is a stream that the owner pulls
 
 
@@ -136,7 +137,7 @@ class Process:
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
         self.idle = False          # said Idle, and nothing was given since
-        self.load = 0              # microseconds planned of what was given since
+        self.load = 0              # microseconds planned of what was given since; the sum over `held`
         self.held: List[Held] = []
         self.credit = 0
         self.surplus = 0
@@ -322,7 +323,8 @@ class Broker:
         process.idle = bool(message.idle)
         self._ahead.pop(process.number, None)
         if message.idle:
-            process.load = 0
+            for held in process.held:               # suspended
+                _unload(process, held)
             self._idle[process.number] = process
             self._busy.discard(process.number)
         else:
@@ -341,7 +343,7 @@ class Broker:
         else:
             held.first += result.count
         if held.first == held.end or held.finished:
-            worker.load = max(worker.load - held.planned, 0)
+            _unload(worker, held)
             if not worker.idle:
                 self._ahead[worker.number] = worker
         if held.first == held.end:
@@ -354,7 +356,7 @@ class Broker:
         if at < held.end:
             rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0))
             worker.held.append(rest)
-            held.end = at
+            held.end, held.planned = at, 0
 
     def _taken(self, owner: Process, message: Taken) -> None:
         worker = self.processes.get(message.worker)
@@ -371,7 +373,7 @@ class Broker:
         held.end = message.first
         if held.first == held.end:
             worker.held.remove(held)
-            worker.load = max(worker.load - held.planned, 0)
+            _unload(worker, held)
         if message.owner in self.processes:
             self._actions.append(Send(message.owner, Lost(message.call, message.first, message.count, FREE)))
 
@@ -393,7 +395,7 @@ class Broker:
             gone = [h for h in held if h.owner == message.owner and message.call in (0, h.call)]
             if gone:
                 process.held = [h for h in held if h not in gone]
-                process.load = max(process.load - sum(h.planned for h in gone), 0)
+                process.load -= sum(h.planned for h in gone)
                 self._actions.append(Send(process.number, message))
 
     def _pull(self, receiver: Process, message: Pull) -> None:
@@ -455,6 +457,12 @@ class Broker:
             missing -= blocks
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
             self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
+
+
+def _unload(worker: Process, held: Held) -> None:
+    """What is finished or suspended does not keep a worker busy."""
+    worker.load -= held.planned
+    held.planned = 0
 
 
 _EVENTS: Dict[Type[Any], Callable[[Broker, Any, float], None]] = {

@@ -192,7 +192,7 @@ class Server:
         machine.start = start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
         self._loop.read(start.sock.fileno(), lambda: self._start_read(machine))
         self._loop.read(start.stderr, lambda: self._start_stderr(machine))
-        self._loop.after(start.deadline - time.monotonic(), lambda: self._start_expired(machine, start))
+        self._watch_start(machine, start)
         self._start_step(machine)
 
     def _start_read(self, machine: Machine) -> None:
@@ -220,10 +220,15 @@ class Server:
         machine.start.complained(data)
         self._start_step(machine)
 
-    def _start_expired(self, machine: Machine, start: Any) -> None:
-        if machine.start is start and start.ready is None:
+    def _watch_start(self, machine: Machine, start: Any) -> None:
+        """Its deadline moves while it goes on, so look again then."""
+        if machine.start is not start or start.ready is not None:
+            return
+        left = start.deadline - time.monotonic()
+        if left <= 0:
             start.expire()
             self._start_step(machine)
+        self._loop.after(min(max(left, 0.1), 0.5), lambda: self._watch_start(machine, start))
 
     def _start_step(self, machine: Machine) -> None:
         """After each step of a start: write on, or it is ready, or it has failed."""
