@@ -18,7 +18,11 @@ def main(beneath_prolog=False):  # type: (bool) -> None
         except OSError:  # closed by who started us: nothing of ours must come to stand there
             os.open(os.devnull, os.O_RDWR)
     from microscoop import cli
-    sys.exit(cli.main(beneath_prolog=beneath_prolog))
+    status = cli.main(beneath_prolog=beneath_prolog)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(status)  # all is cleaned up, and taking the interpreter apart would cost 5 ms of every run
 
 
 if __name__ == "__main__":

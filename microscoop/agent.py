@@ -284,7 +284,7 @@ class Agent:
         del self._children[one.process]
         self._stopped.pop(one.process, None)
         if self._own_group(one.kind):
-            _end_process(one)                          # what it forked goes with it
+            _kill(os.killpg, one.pid)                  # what it forked goes with it
         os.close(one.lifeline)
         if one.port is not None:
             for frame in one.port.last():
@@ -320,12 +320,16 @@ def _set_group(pid: int) -> None:
 
 
 def _end_process(one: Child) -> None:
-    """SIGKILL for the process, and for its group if it leads one."""
-    for kill in (os.killpg, os.kill) if one.pid != os.getpgrp() else (os.kill,):
-        try:
-            kill(one.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # gone
-            continue
+    """SIGKILL for a process that was not reaped yet, and for its group if it leads one."""
+    _kill(os.killpg, one.pid)
+    _kill(os.kill, one.pid)
+
+
+def _kill(kill: Callable[[int, int], None], pid: int) -> None:
+    try:
+        kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):      # gone, or no such group
+        return
 
 
 def _hang_on(lifeline: int, group: bool) -> None:

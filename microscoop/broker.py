@@ -52,10 +52,11 @@ AHEAD = 50                 # a block is given ahead only if it lasts less than s
 # What happens --------------------------------------------------------------------------------------------------------
 
 class HostUp(NamedTuple):
-    """An agent can fork so many workers."""
+    """An agent can fork so many workers, and first of all the origin if it is time for that."""
     host: str
     workers: int
     round_trip: float      # seconds
+    origin: bool = False
 
 
 class Open(NamedTuple):
@@ -195,6 +196,8 @@ class Broker:
 
     def _host_up(self, event: HostUp, now: float) -> None:
         host = self.hosts[event.host] = Host(event.host, event.round_trip)
+        if event.origin:
+            self._start(host, ORIGIN)
         for _ in range(event.workers):
             self._start(host, WORKER)
 

@@ -138,7 +138,8 @@ class Server:
         self._agent_socket = sock
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         workers = self._head.share.workers
-        self._handle(broker.HostUp(self._head.name, _cores() if workers is None else workers, LOCAL_TRIP))
+        self._opened = not self._remote()              # nothing to wait for: the script begins at once
+        self._handle(broker.HostUp(self._head.name, _cores() if workers is None else workers, LOCAL_TRIP, self._opened))
 
     def _settings(self) -> Settings:
         job, script = self._job, os.path.join(os.getcwd(), self._job.script)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import traceback
 from itertools import islice
 from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
 
@@ -180,6 +179,7 @@ class RemoteTraceback(Exception):
 
 def failure(error: BaseException, where: str) -> Failure:
     """An error as it travels.  Whether it can is decided here, by trying; `where` names host, worker and item."""
+    import traceback                               # rarely needed: not worth 3 ms of every start
     lines = traceback.format_exception(type(error), error, _own(error))
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
     kind = type(error).__module__ + "." + type(error).__qualname__
