@@ -161,15 +161,21 @@ class Report(harness.TestCase):
 
 class Runs(harness.TestCase):
     def check_article(self, result, limit):
+        self.assertLess(self.spent(result), limit)
+
+    def spent(self, result):
+        """The time in msec that the script prints, once its list is right."""
         lines = result.out.splitlines()
         self.assertEqual((result.status, lines[0]), (0, SQUARES), result.err)
-        spent = int(re.fullmatch(r"End at (\d+) msec", lines[1]).group(1))
-        self.assertLess(spent, limit)
+        return int(re.fullmatch(r"End at (\d+) msec", lines[1]).group(1))
 
     def test_the_script_of_the_article_on_1_3_and_6_workers(self):
         path = self.script(ARTICLE)
         for n, ideal in ((1, 1200), (3, 400), (6, 200)):
-            self.check_article(harness.run("-q", "-n", str(n), path), ideal + 150)
+            spent = []
+            while not spent or (min(spent) > ideal + 40 and len(spent) < 5):  # other work may disturb a run or two
+                spent.append(self.spent(harness.run("-q", "-n", str(n), path)))
+            self.assertLess(min(spent), ideal + 40)
 
     def test_tunnel_without_hosts_changes_nothing(self):
         self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(ARTICLE)), 550)
