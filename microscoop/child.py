@@ -18,6 +18,7 @@ from . import futures
 from .errors import Status
 from .owner import Link, Owner
 from .protocol import Unfit
+from .tasks import lacking
 from .worker import Worker, flush_output
 
 GUARD = ("futures.%s was called while a worker was loading the script: put what only the origin shall do under "
@@ -36,6 +37,7 @@ class Settings(NamedTuple):
     nice: int
     retries: int
     workers: int                   # in all, as far as known at the start
+    sent: bool = False             # the host has only the files that were sent to it
 
 
 class Loading(Owner):
@@ -73,10 +75,10 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     try:
         _load(settings.script)
     except BaseException as error:                 # whatever the script raises while it is loaded
-        link.send(Unfit(_report(error).encode("utf-8", "backslashreplace")))
+        link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")))
         flush_output()
         os._exit(Status.UNFIT)
-    me = Worker(link, number, settings.workers, settings.retries, where, note)
+    me = Worker(link, number, settings.workers, settings.retries, where, note, settings.sent)
     futures.enter(me)
     me.start()
     me.serve()
@@ -159,14 +161,15 @@ def _uncaught(error: BaseException) -> int:
     return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
 
 
-def _report(error: BaseException) -> str:
+def _report(error: BaseException, sent: bool) -> str:
     """The traceback of an error while loading the script, from the script on; the last line first, for one-line use."""
     import traceback
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
     last = traceback.format_exception_only(type(error), error)[-1].strip()
-    return last + "\n" + "".join(traceback.format_exception(type(error), error, trace))
+    lines = traceback.format_exception(type(error), error, trace)
+    return last + "\n" + "".join(lines) + (lacking(error) if sent else "")
 
 
 def _deaf(stream: Any) -> bool:

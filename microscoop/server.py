@@ -498,7 +498,9 @@ class Server:
 
     def _end(self) -> None:
         """End every process of ours; nothing may outlive this by more than GRACE."""
-        if self._opened and self._status is not None:
+        if self._status is None:                       # an exception ends the run
+            self._status = Status.USAGE
+        elif self._opened:
             self._report.info("Root process is done.")
         limit = time.monotonic() + GRACE
         for machine in self._machines.values():

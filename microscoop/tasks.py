@@ -177,8 +177,11 @@ class RemoteTraceback(Exception):
         return "\n" + str(self.args[0]) if self.args else ""
 
 
-def failure(error: BaseException, where: str) -> Failure:
-    """An error as it travels.  Whether it can is decided here, by trying; `where` names host, worker and item."""
+def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
+    """An error as it travels.  Whether it can is decided here, by trying.
+
+    where: names host, worker and item; sent: that host has only the files that were sent to it.
+    """
     import traceback                               # rarely needed: not worth 3 ms of every start
     lines = traceback.format_exception(type(error), error, _own(error))
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
@@ -195,7 +198,16 @@ def failure(error: BaseException, where: str) -> Failure:
     except BaseException as again:                 # whatever it is: the text goes instead
         text += "(it cannot be pickled and rebuilt: %s: %s)\n" % (type(again).__name__, again)
         data = None
-    return data, kind, said, text
+    return data, kind, said, text + (lacking(error) if sent else "")
+
+
+def lacking(error: BaseException) -> str:
+    """What to do about an error of a host that has only the files that it was sent, one line."""
+    if isinstance(error, ModuleNotFoundError):
+        return "Note: install %s there, or have its file or folder sent along: --send PATH\n" % error.name
+    if isinstance(error, FileNotFoundError):
+        return "Note: this host has only what it was sent; to have more sent along: --send PATH\n"
+    return ""
 
 
 def _own(error: BaseException) -> Any:

@@ -76,9 +76,11 @@ class Worker(Owner):
 
     window = 0
 
-    def __init__(self, link: Link, number: int, workers: int, retries: int, where: str, note: memoryview) -> None:
+    def __init__(self, link: Link, number: int, workers: int, retries: int, where: str, note: memoryview,
+                 sent: bool = False) -> None:
         super().__init__(link, number, workers, retries)
         self._where = where                        # h2/3
+        self._sent = sent                          # this host has only the files that were sent to it
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
         self._inbox: Deque[Block] = deque()
@@ -285,7 +287,7 @@ class Worker(Owner):
             function, args, kwargs = pickle.loads(future.task)
             entry = tasks.outcome(function(*args, **kwargs))
         except BaseException as error:             # whatever a task raises is its outcome
-            entry = tasks.failure(error, "%s, %s" % (self._where, future.name))
+            entry = self._failure(error, future.name)
         finally:
             here.task = before
             here.depth -= 1
@@ -306,7 +308,7 @@ class Worker(Owner):
         try:
             function, columns = tasks.opened(block.body)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
-            run.done.extend([tasks.failure(error, "%s, item %d" % (self._where, i)) for i in run.numbers])
+            run.done.extend([self._failure(error, "item %d" % i) for i in run.numbers])
         else:
             self._loop(run, function, columns)
         here.task = before
@@ -340,7 +342,10 @@ class Worker(Owner):
             except BaseException as error:         # whatever a task raises is its outcome
                 number = run.block.first + len(done)
                 name = getattr(function, "__qualname__", None) or type(function).__name__
-                append(tasks.failure(error, "%s, item %d of %s" % (self._where, number, name)))
+                append(self._failure(error, "item %d of %s" % (number, name)))
+
+    def _failure(self, error: BaseException, what: str) -> tasks.Failure:
+        return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
 
     def _flush(self, run: Run) -> None:
         """Send what is done; the lock is held, so that parts stay in order."""
