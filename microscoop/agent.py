@@ -390,7 +390,7 @@ def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
     """Be the agent of a remote host; bootstrap.py calls this, with what the head told it, in a process of our own."""
     settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
                         tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
-                        known["retries"], 1)
+                        known["retries"], 1, not known["in_place"])
     one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
     one.run()
     left = leftovers(known["files"], known["sent"])
