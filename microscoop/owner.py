@@ -328,7 +328,7 @@ class Owner:
     def _retract(self) -> None:
         """Say so if we have nothing to give away any more, lest credit lies idle here; the lock is held."""
         if not self.items and self._said:
-            self._said = 0
+            self._told, self._said = False, 0
             self.link.send(Surplus(0))
 
     def remove(self, future: Any) -> bool:
@@ -385,7 +385,7 @@ class Owner:
             block = self.next_block()
             self._credit = max(self._credit - 1, 0)
             self._flying += block.count
-            self._told = self._told or bool(self.items and not self._credit)
+            self._told = bool(self.items) and (self._told or not self._credit)
             if len(block.body) > INLINE:
                 self._streams[(self.number, block.call, block.first)] = [block.body, 0, 0]
                 block = block._replace(size=len(block.body), body=b"")

@@ -279,6 +279,17 @@ if __name__ == "__main__":
             self.check(result, results[0].out)
 
 
+class InTurns(Scripts):
+    def test_short_maps_and_bursts_of_submits_in_turns_never_wait_for_each_other(self):
+        self.check(self.go("""
+if __name__ == "__main__":
+    for n in list(range(1, 8)) * 30:
+        assert list(futures.map(abs, range(n))) == list(range(n))
+        assert [future.result() for future in [futures.submit(abs, i) for i in range(5)]] == list(range(5))
+    print("ok")
+""", n=2), "ok\n")
+
+
 class Outside(Scripts):
     def test_outside_the_launcher_all_works_serially_with_one_warning(self):
         result = harness.plain(self.script("""
