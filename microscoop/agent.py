@@ -7,6 +7,7 @@ there; elsewhere it keeps them and wraps their frames in Relay.
 from __future__ import annotations
 
 import fcntl
+import gc
 import mmap
 import os
 import select
@@ -86,6 +87,7 @@ class Agent:
     def run(self) -> None:
         """Serve the head until it says End or is gone; then nothing of ours is left here."""
         assert threading.active_count() == 1, "an agent forks: it must not have threads"
+        gc.freeze()                                    # so that no collection in a child touches, and copies, our pages
         signal.set_wakeup_fd(self._signal)
         signal.signal(signal.SIGCHLD, _nothing)
         signal.signal(signal.SIGINT, _nothing)         # Ctrl-C is for the origin
