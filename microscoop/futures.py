@@ -41,10 +41,13 @@ _current: List[Owner] = []     # this process's owner, once it has one; set by `
 
 
 def __getattr__(name: str) -> Any:
-    """The PEP's exceptions are the standard library's own; imported only when they are asked for."""
+    """What is imported only when it is asked for: the PEP's exceptions, the standard library's own, and a leaf."""
     if name in ("CancelledError", "TimeoutError", "InvalidStateError", "BrokenExecutor"):
         import concurrent.futures
         return getattr(concurrent.futures, name)
+    if name in ("map_reduce", "mapReduce", "map_scan", "mapScan"):
+        from .leaves import reduce
+        return getattr(reduce, name)
     raise AttributeError("module %r has no attribute %r" % (__name__, name))
 
 
