@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Se
 
 from . import child
 from .bootstrap import leftovers
+from .channel import Channel
 from .child import Settings
 from .loop import Loop
 from .ports import Port
@@ -30,7 +31,6 @@ from .protocol import (
     LATER,
     ORIGIN,
     WORKER,
-    Channel,
     Died,
     End,
     Kill,

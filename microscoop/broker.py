@@ -39,6 +39,7 @@ from .protocol import (
     Pull,
     Quiet,
     Result,
+    Shared,
     Surplus,
     Taken,
     Unfit,
@@ -154,13 +155,19 @@ class Process:
 
 class Host:
     """A machine, and how its workers fare."""
-    __slots__ = ("name", "round_trip", "processes", "deaths")
+    __slots__ = ("name", "round_trip", "processes", "deaths", "missing", "left_out")
 
     def __init__(self, name: str, round_trip: float) -> None:
         self.name = name
         self.round_trip = int(round_trip * 1e6)
         self.processes: Dict[int, Process] = {}
         self.deaths = 0            # in a row, without a finished task
+        self.missing = 0           # dead workers that were not replaced because of that
+        self.left_out = False
+
+    def has_workers(self) -> bool:
+        """Whether one is up or is being started."""
+        return any(process.kind == WORKER for process in self.processes.values())
 
 
 class Broker:
@@ -168,7 +175,8 @@ class Broker:
 
     def __init__(self) -> None:
         self.hosts: Dict[str, Host] = {}
-        self.processes: Dict[int, Process] = {}
+        self.processes: Dict[int, Process] = {}     # that are up
+        self._starting: Dict[int, Process] = {}
         self.late = 0                               # results that nobody waits for
         self._workers = 0                           # that are up
         self._next = 1
@@ -195,6 +203,7 @@ class Broker:
     # Hosts and processes
 
     def _host_up(self, event: HostUp, now: float) -> None:
+        self._host_down(HostDown(event.host, "another agent has come in its place"), now)
         host = self.hosts[event.host] = Host(event.host, event.round_trip)
         if event.origin:
             self._start(host, ORIGIN)
@@ -205,44 +214,74 @@ class Broker:
         self._start(self.hosts[event.host], ORIGIN)
 
     def _start(self, host: Host, kind: int) -> None:
-        process = host.processes[self._next] = Process(self._next, host, kind)
+        process = Process(self._next, host, kind)
+        host.processes[self._next] = self._starting[self._next] = process
         self._next += 1
         self._actions.append(Start(host.name, process.number, kind))
 
     def _process_up(self, event: ProcessUp, now: float) -> None:
-        for host in self.hosts.values():
-            if event.process in host.processes:
-                process = self.processes[event.process] = host.processes[event.process]
-                self._workers += process.kind == WORKER
+        process = self._starting.pop(event.process, None)
+        if process is not None:
+            self.processes[event.process] = process
+            self._workers += process.kind == WORKER
 
     def _host_down(self, event: HostDown, now: float) -> None:
         host = self.hosts.pop(event.host, None)
-        for process in list(host.processes.values()) if host else ():
-            self._bury(process, event.why, None)
+        if host is not None:
+            self._bury(list(host.processes.values()), event.why, None)
 
     def _died(self, event: ProcessDied, now: float) -> None:
-        process = next((host.processes[event.process] for host in self.hosts.values()
-                        if event.process in host.processes), None)
+        process = self.processes.get(event.process) or self._starting.get(event.process)
         if process is None:
             return
-        self._bury(process, event.why, event.begun)
+        self._bury([process], event.why, event.begun)
         host = process.host
         if process.kind == ORIGIN:
             return
-        if not event.begun or len(self.hosts) > 1:  # a task that kills its worker says nothing about the only host
+        if not event.begun or self._others_work(host):  # a task that kills says nothing about the only host
             host.deaths += 1
-        if host.deaths < BAD_STARTS:
+        if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)
-        elif not any(other.kind == WORKER for other in host.processes.values()):
-            self._actions.append(LeaveOut(host.name, event.why))
+            return
+        host.missing += 1
+        if not host.has_workers():
+            self._leave_out(host, event.why)
+
+    def _others_work(self, host: Host) -> bool:
+        return any(other.has_workers() for other in self.hosts.values() if other is not host)
+
+    def _leave_out(self, host: Host, why: str) -> None:
+        if not host.left_out:
+            host.left_out = True
+            self._actions.append(LeaveOut(host.name, why))
+
+    def _thrives(self, host: Host) -> None:
+        """A task was finished there: its dead workers can be replaced after all."""
+        host.deaths = 0
+        while host.missing and not host.left_out:
+            host.missing -= 1
+            self._start(host, WORKER)
 
     def workers(self) -> int:
         """Workers that are up or are being started."""
         return sum(process.kind == WORKER for host in self.hosts.values() for process in host.processes.values())
 
-    def _bury(self, process: Process, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
-        """Forget a process; give back what it held, drop what it owned."""
-        process.host.processes.pop(process.number, None)
+    def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
+        """Forget processes; drop what they owned, give back what they held."""
+        for process in dead:
+            self._forget(process)
+        self._tell_holders([process.number for process in dead], 0)
+        for process in dead:
+            for held in process.held:
+                if held.owner in self.processes:
+                    self._hand_back(held, why, begun)
+            process.held = []
+            if process.kind == ORIGIN:
+                self._actions.append(Over(why))
+
+    def _forget(self, process: Process) -> None:
+        del process.host.processes[process.number]
+        self._starting.pop(process.number, None)
         if self.processes.pop(process.number, None) and process.kind == WORKER:
             self._workers -= 1
         self._idle.pop(process.number, None)
@@ -250,13 +289,6 @@ class Broker:
         self._busy.discard(process.number)
         self._set_surplus(process, 0, 0)
         self._drop_stock(process, 0)
-        self._tell_holders(Drop(process.number, 0))
-        for held in process.held:
-            if held.owner in self.processes:
-                self._hand_back(held, why, begun)
-        process.held = []
-        if process.kind == ORIGIN:
-            self._actions.append(Over(why))
 
     def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
         """Tell the owner of each item that the dead process held: not begun, begun, or nobody knows."""
@@ -317,10 +349,7 @@ class Broker:
 
     def _unfit(self, worker: Process, message: Unfit) -> None:
         """The script does not load there: no other worker of that host will do better."""
-        if worker.host.deaths >= BAD_STARTS:
-            return
-        worker.host.deaths = BAD_STARTS
-        self._actions.append(LeaveOut(worker.host.name, bytes(message.body).decode("utf-8", "replace")))
+        self._leave_out(worker.host, bytes(message.body).decode("utf-8", "replace"))
 
     def _idle_(self, process: Process, message: Idle) -> None:
         process.idle = bool(message.idle)
@@ -339,7 +368,8 @@ class Broker:
         if held is None or held.finished or held.first != result.first or result.first + result.count > held.end:
             self.late += 1
             return
-        worker.host.deaths = 0
+        if worker.host.deaths:
+            self._thrives(worker.host)
         if result.size:                             # stays held until the owner has it
             self._split(worker, held, result.first + result.count)
             held.finished = True
@@ -373,6 +403,7 @@ class Broker:
         if held is None or held.finished or message.first + message.count != held.end:
             self.late += 1
             return
+        self._ahead.pop(worker.number, None)        # slower than planned: nothing ahead until its next result
         held.end = message.first
         if held.first == held.end:
             worker.held.remove(held)
@@ -382,7 +413,7 @@ class Broker:
 
     def _drop(self, owner: Process, message: Drop) -> None:
         self._drop_stock(owner, message.call)
-        self._tell_holders(Drop(owner.number, message.call))
+        self._tell_holders([owner.number], message.call)
 
     def _drop_stock(self, owner: Process, call: int) -> None:
         kept = deque(block for block in owner.stock if call and block.call != call)
@@ -391,20 +422,22 @@ class Broker:
             self._turns.remove(owner)
         owner.stock = kept
 
-    def _tell_holders(self, message: Drop) -> None:
-        """Holders of unwanted items; they may skip what they have not begun."""
+    def _tell_holders(self, owners: List[int], call: int) -> None:
+        """Nobody wants this call (0: any) of these owners; holders may skip what they have not begun."""
         for process in self.processes.values():
-            held = process.held
-            gone = [h for h in held if h.owner == message.owner and message.call in (0, h.call)]
+            gone = [held for held in process.held if held.owner in owners and call in (0, held.call)]
             if gone:
-                process.held = [h for h in held if h not in gone]
-                process.load -= sum(h.planned for h in gone)
-                self._actions.append(Send(process.number, message))
+                process.held = [held for held in process.held if held not in gone]
+                process.load -= sum(held.planned for held in gone)
+                for owner in dict.fromkeys(held.owner for held in gone):
+                    self._actions.append(Send(process.number, Drop(owner, call)))
 
     def _pull(self, receiver: Process, message: Pull) -> None:
-        self._pass_on(message.to, message._replace(by=receiver.number))
+        sender = self.processes.get(message.to)
+        near = message.near and sender is not None and sender.host is receiver.host
+        self._pass_on(message.to, message._replace(by=receiver.number, near=int(near)))
 
-    def _piece(self, sender: Process, message: Piece) -> None:
+    def _piece(self, sender: Process, message: Union[Piece, Shared]) -> None:
         self._pass_on(message.to, message)
 
     def _pass_on(self, to: int, message: Message) -> None:
@@ -469,11 +502,11 @@ def _unload(worker: Process, held: Held) -> None:
 
 
 _EVENTS: Dict[Type[Any], Callable[[Broker, Any, float], None]] = {
-    HostUp: Broker._host_up, Open: Broker._open, HostDown: Broker._host_down, ProcessUp: Broker._process_up, Heard: Broker._heard,
-    ProcessDied: Broker._died,
+    HostUp: Broker._host_up, Open: Broker._open, HostDown: Broker._host_down, ProcessUp: Broker._process_up,
+    ProcessDied: Broker._died, Heard: Broker._heard,
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
     Unfit: Broker._unfit, Quiet: Broker._quiet,
-    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
+    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece, Shared: Broker._piece,
 }

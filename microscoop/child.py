@@ -15,8 +15,9 @@ from types import ModuleType
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures
+from .channel import Link
 from .errors import Status
-from .owner import Link, Owner
+from .owner import Owner
 from .protocol import Unfit
 from .tasks import lacking
 from .worker import Worker, flush_output

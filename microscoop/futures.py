@@ -23,7 +23,8 @@ from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import tasks
-from .owner import Call, Owner, ring
+from .calls import Call, ring
+from .owner import Owner
 
 FIRST_COMPLETED = "FIRST_COMPLETED"
 FIRST_EXCEPTION = "FIRST_EXCEPTION"

@@ -6,7 +6,7 @@ import selectors
 import time
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from .protocol import Channel
+from .channel import Channel
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

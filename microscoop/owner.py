@@ -14,216 +14,31 @@ import pickle
 import sys
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
-from select import POLLIN, poll
-from socket import socket
-from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
 
 from . import tasks
+from .calls import BLOCK_SIZE, BLOCK_TIME, Call
+from .channel import Link
 from .errors import WorkerLost
 from .protocol import (
     ALONE,
     CHARGED,
     FREE,
     INLINE,
-    WINDOW,
     Block,
     Credit,
     Drop,
-    Frames,
     Lost,
-    Message,
     Piece,
     Pull,
     Quiet,
     Result,
+    Shared,
     Surplus,
     Taken,
-    decode,
-    encode,
-    framed,
 )
-
-BLOCK_TIME = 2_000_000     # nanoseconds that a block should last
-BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
-PULLS = 2                  # streams that a process takes in at a time
-
-
-class Link:
-    """A process's socket to the broker (or to the agent that passes it on).  Any thread may send, one receives."""
-
-    def __init__(self, sock: socket) -> None:
-        self._socket = sock
-        self._sending = threading.Lock()
-        self._frames = Frames()
-        self._wake, self._poke = os.pipe()
-        os.set_blocking(self._poke, False)
-        self._poll = poll()
-        self._poll.register(sock.fileno(), POLLIN)
-        self._poll.register(self._wake, POLLIN)
-
-    def send(self, *messages: Message) -> None:
-        """Send whole messages; blocks while the other side is slow, which never stops reading."""
-        data = b"".join([framed(encode(message)) for message in messages])
-        with self._sending:
-            self._socket.sendall(data)
-
-    def poke(self) -> None:
-        """Wake the thread that receives."""
-        try:
-            os.write(self._poke, b".")
-        except BlockingIOError:                    # it has not even read the last ones: it will wake
-            return
-
-    def receive(self, seconds: Optional[float]) -> List[Message]:
-        """What has come; nothing if time is up or somebody poked.  Raises EOFError when the broker is gone."""
-        ready = self._poll.poll(None if seconds is None else seconds * 1000)
-        messages: List[Message] = []
-        for descriptor, _ in ready:
-            if descriptor == self._wake:
-                os.read(self._wake, 4096)
-            else:
-                messages = [decode(frame) for frame in self._frames.read(descriptor)]
-        return messages
-
-
-class Chunk(NamedTuple):
-    """Items of a call that were taken from its inputs at one time."""
-    first: int
-    stop: int
-    columns: Sequence[tasks.Column]
-
-
-class Call:
-    """One `map`: its items until their outcomes are in, and the outcomes until somebody takes them."""
-
-    def __init__(self, number: int, function: bytes, chunksize: Optional[int] = None, parent: object = None) -> None:
-        self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
-        self.count = 0                             # items known so far
-        self.error: Optional[BaseException] = None  # of the input, after those items
-        self.begun = False                         # somebody began to consume
-        self.consumer: Any = None                  # weakly, who will
-        self.waiters: List[Any] = []
-        self.outcomes: Dict[int, Any] = {}         # first item -> outcomes that nobody has taken yet
-        self.wanted: Optional[int] = None          # the item that the consumer waits for; None: any
-        self.open = 0                              # items whose outcomes are not in
-        self.left = 0                              # items in the queue
-        self._chunks: List[Chunk] = []
-        self._firsts: List[int] = []               # of those chunks
-        self._missing: Dict[int, int] = {}         # chunk's first -> items of it whose outcomes are not in
-        self._next = 0                             # first item that was never cut
-        self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: first, stop, one by one
-        self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
-        self._taken = 0
-        self._abandoned = False
-        self.unread = ""                           # what to tell the user at the end
-        self.attempts: Dict[int, int] = {}
-
-    def held(self) -> int:
-        """Items whose outcomes nobody has taken yet."""
-        return self.count - self._taken
-
-    def ready(self) -> bool:
-        """Whether the consumer can take something."""
-        return bool(self.outcomes) and (self.wanted is None or self.wanted in self.outcomes)
-
-    def take(self, position: int) -> Sequence[Any]:
-        """The outcomes that begin at this item."""
-        entries = tasks.outcomes(self.outcomes.pop(position))
-        self._taken += len(entries)
-        return entries
-
-    def abandon(self, unfinished: bool) -> None:
-        """Nobody can consume it: keep no results, but for errors."""
-        self._abandoned = True
-        if unfinished and not self.begun:
-            self.unread = "a map over an input without a length was never read: it ran for %d items" % self.count
-
-    def extend(self, columns: Sequence[tasks.Column]) -> None:
-        """More items, which follow those known."""
-        count = len(columns[0])
-        self._chunks.append(Chunk(self.count, self.count + count, columns))
-        self._firsts.append(self.count)
-        self._missing[self.count] = count
-        self.count += count
-        self.open += count
-        self.left += count
-
-    def cut(self, number: int, workers: int) -> Optional[Block]:
-        """The next block of what is left, about BLOCK_TIME long; no bytes yet if they would be too many at once."""
-        if not self.left:
-            return None
-        if self._again:
-            first, stop, alone = self._again.popleft()
-        else:
-            first, stop, alone = self._next, self.count, False
-        chunk = self._chunks[bisect_right(self._firsts, first) - 1]
-        count = 1 if alone else self._size(min(stop, chunk.stop) - first, workers)
-        columns, count = self._slice(chunk, first - chunk.first, count)
-        if first == self._next:
-            self._next += count
-        elif first + count < stop:
-            self._again.appendleft((first + count, stop, alone))
-        self.left -= count
-        return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
-                     tasks.body(self.function, columns))
-
-    def pace(self) -> float:
-        """Nanoseconds that an item takes; 0: not known yet."""
-        return self._spent / self._done if self._done else 0.0
-
-    def _size(self, left: int, workers: int) -> int:
-        if self.chunksize:
-            return min(left, self.chunksize)
-        pace = self.pace()
-        return max(1, min(left, int(BLOCK_TIME / pace), self.left // (2 * workers))) if pace else 1
-
-    def _slice(self, chunk: Chunk, start: int, count: int) -> Tuple[List[tasks.Column], int]:
-        """So many items of a chunk, or fewer if they are large."""
-        while count > 1 and tasks.width(chunk.columns, start, start + count) > BLOCK_SIZE:
-            count //= 2
-        return [column[start:start + count] for column in chunk.columns], count
-
-    def arrive(self, first: int, outcomes: Any, count: int, spent: int) -> None:
-        """Outcomes of items that were cut; bytes or already a sequence."""
-        self.open -= count
-        if spent:
-            self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
-        at = bisect_right(self._firsts, first) - 1
-        chunk = self._firsts[at]
-        self._missing[chunk] -= count
-        if not self._missing[chunk]:
-            del self._missing[chunk], self._chunks[at], self._firsts[at]
-        if not self._abandoned or any(map(tasks.failed, tasks.outcomes(outcomes))):
-            self.outcomes[first] = outcomes
-        if not self.open or self.wanted is None or self.wanted in self.outcomes:
-            ring(self.waiters)
-
-    def back(self, first: int, count: int, alone: bool) -> None:
-        """Items that were cut are in the queue again, before all others."""
-        self._again.append((first, first + count, alone))
-        self.left += count
-
-
-def ring(waiters: Iterable[Any]) -> None:
-    """Wake those who sleep in `Owner.wait`; under the owner's lock."""
-    for bell in waiters:
-        if bell.locked():
-            bell.release()
-
-
-class Inflow:
-    """A body that is being pulled."""
-    __slots__ = ("message", "sender", "data", "got", "asked")
-
-    def __init__(self, message: Union[Block, Result], sender: int) -> None:
-        self.message, self.sender = message, sender
-        self.data = bytearray(message.size)
-        self.got = self.asked = 0
-
-
-Key = Tuple[int, int, int]                         # owner, call, first item: which stream
+from .streams import Streams
 
 
 class Owner:
@@ -247,10 +62,9 @@ class Owner:
         self._serial = 0                           # of calls and of futures
         self._paces: Dict[str, float] = {}         # nanoseconds that submitted functions take
         self._silence = threading.Event()
-        self._streams: Dict[Key, List[Any]] = {}   # what others may pull: [bytes, offset, puller]
-        self._inflows: Dict[Key, Inflow] = {}
+        self.streams = Streams(link.send, number)
         self._handlers: Dict[type, Callable[[Any], None]] = {
-            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
+            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece, Shared: self._shared,
             Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
@@ -321,7 +135,7 @@ class Owner:
             if call.left:
                 self.queue.remove(call)
             if call.open > call.left:
-                self._forget_streams(call.number)
+                self.streams.drop(self.number, call.number)
                 self.link.send(Drop(self.number, call.number))
             self._retract()
 
@@ -387,7 +201,7 @@ class Owner:
             self._flying += block.count
             self._told = bool(self.items) and (self._told or not self._credit)
             if len(block.body) > INLINE:
-                self._streams[(self.number, block.call, block.first)] = [block.body, 0, 0]
+                self.streams.offer((self.number, block.call, block.first), block.body)
                 block = block._replace(size=len(block.body), body=b"")
             self._said = self.items
             self.link.send(block._replace(surplus=self.items))
@@ -469,13 +283,13 @@ class Owner:
                 call = self.calls.get(message.call)
                 if call is not None:
                     self._flying -= message.count
-                    self._streams.pop((self.number, message.call, message.first), None)
+                    self.streams.withdraw(self.number, message.call, message.first)
                     call.arrive(message.first, body, message.count, message.spent)
                     if self.items and self._credit:
                         self.pushed()
                 return
             self._flying -= message.count
-            self._streams.pop((self.number, 0, message.first), None)
+            self.streams.withdraw(self.number, 0, message.first)
             for serial, entry in enumerate(tasks.outcomes(body), message.first):
                 future = self.sent.pop(serial, None)
                 if future is not None:
@@ -495,8 +309,8 @@ class Owner:
             if message.call and message.call not in self.calls:
                 return                             # dropped; nobody wants it
             self._flying -= message.count
-            self._streams.pop((self.number, message.call, message.first), None)
-            self._inflows.pop((self.number, message.call, message.first), None)
+            self.streams.withdraw(self.number, message.call, message.first)
+            self.streams.forget((self.number, message.call, message.first))
             if message.verdict == CHARGED and self._give_up(message):
                 return
             if message.call:
@@ -540,60 +354,35 @@ class Owner:
             self.conclude(self.sent.pop(message.first), entry)
         return True
 
-    # Streams: bodies too large for one frame
+    # Bodies that are too large for a frame
 
     def pull(self, message: Union[Block, Result], sender: int) -> None:
-        """Take in the body of a message; a few at a time, so that memory is bounded by what was asked for."""
+        """The body of this message is still with its sender."""
         with self.lock:
-            self._inflows[(message.owner, message.call, message.first)] = Inflow(message, sender)
-            self._ask()
-
-    def _ask(self) -> None:
-        for key, flow in list(self._inflows.items())[:PULLS]:
-            if flow.asked < len(flow.data) and flow.asked - flow.got <= WINDOW // 2:
-                flow.asked = min(flow.got + WINDOW, len(flow.data))
-                self.link.send(Pull(flow.sender, self.number, *key, flow.asked))
-
-    def _piece(self, message: Piece) -> None:
-        key = (message.owner, message.call, message.first)
-        with self.lock:
-            flow = self._inflows.get(key)
-            if flow is None:
-                return                             # dropped meanwhile
-            flow.data[flow.got:flow.got + len(message.body)] = message.body
-            flow.got += len(message.body)
-            done = flow.got == len(flow.data)
-            if done:
-                del self._inflows[key]
-            self._ask()
-        if done:
-            self.pulled(flow.message, flow.data)
-
-    def pulled(self, message: Any, data: bytearray) -> None:
-        """A body is here whole."""
-        self.link.send(Taken(message.worker, self.number, message.call, message.first, message.count))
-        self.settle(message, data)
+            self.streams.expect(message, sender)
 
     def _pull(self, message: Pull) -> None:
-        key = (message.owner, message.call, message.first)
         with self.lock:
-            stream = self._streams.get(key)
-            if stream is None:
-                return                             # its item is settled or dropped
-            data, offset, puller = stream
-            if puller != message.by:
-                offset = 0
-            stream[1:] = message.upto, message.by
-        view = memoryview(data)
-        while offset < message.upto:
-            stop = min(offset + INLINE, message.upto)
-            self.link.send(Piece(message.by, *key, bytes(view[offset:stop])))
-            offset = stop
+            due = self.streams.due(message)
+        for one in due:
+            self.link.send(one)
 
-    def _forget_streams(self, call: int) -> None:
-        for table in (self._streams, self._inflows):
-            for key in [key for key in table if key[:2] == (self.number, call)]:
-                del table[key]  # type: ignore[attr-defined]
+    def _piece(self, message: Piece) -> None:
+        with self.lock:
+            whole = self.streams.piece(message)
+        if whole is not None:
+            self.pulled(*whole)
+
+    def _shared(self, message: Shared) -> None:
+        with self.lock:
+            whole = self.streams.shared(message)
+        if whole is not None:
+            self.pulled(*whole)
+
+    def pulled(self, message: Any, data: Any) -> None:
+        """A body is here whole.  It is opened before its sender may use the memory again."""
+        self.settle(message, tasks.outcomes(data))
+        self.link.send(Taken(message.worker, self.number, message.call, message.first, message.count))
 
 
 class Callbacks:

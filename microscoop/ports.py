@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Dict, Iterator, List, Tuple
 
-from .protocol import Channel
+from .channel import Channel
 
 PRINT_LIMIT = 1 << 16
 

@@ -1,4 +1,4 @@
-"""Every message and its bytes, and the channel that carries them.  Runs everywhere.
+"""Every message and its bytes.  Runs everywhere; channel.py carries them.
 
 A frame on the wire is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that
 many bytes.  Inside, the first byte names the message, fixed numbers follow, and what is left is the body.  Bodies of
@@ -9,16 +9,14 @@ the receiver asks (`Pull`) and gets it in pieces (`Piece`), with at most WINDOW 
 """
 from __future__ import annotations
 
-import os
-from collections import deque
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Tuple, Type, Union
+from typing import Any, Dict, NamedTuple, Tuple, Type, Union
 
 FRAME_LIMIT = 1 << 19
+LATER = 11                        # the code of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
-HEADER = Struct("!i")
 
 
 class ProtocolError(Exception):
@@ -119,6 +117,17 @@ class Pull(NamedTuple):
     call: int
     first: int
     upto: int
+    near: int         # 1: we are on one machine, and shared memory will do
+
+
+class Shared(NamedTuple):
+    """sender -> broker -> receiver: the stream lies in this descriptor of mine."""
+    to: int
+    owner: int
+    call: int
+    first: int
+    pid: int
+    descriptor: int
 
 
 class Piece(NamedTuple):
@@ -194,13 +203,13 @@ class Relay(NamedTuple):
     body: bytes = b""
 
 
-Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Piece,
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Shared, Piece,
                 Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
-    6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
-    12: (Unfit, ""), 13: (Quiet, ""),
+    6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
+    12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
 }
@@ -228,126 +237,3 @@ def decode(frame: bytes) -> Message:
     if len(frame) != form.size:
         raise ProtocolError("%d bytes too many after %s" % (len(frame) - form.size, cls.__name__))
     return cls(*numbers)  # type: ignore[no-any-return]
-
-
-LATER = 11                        # the code of Piece: pieces go behind everything else
-
-
-def framed(payload: bytes) -> bytes:
-    """The payload as one frame."""
-    return HEADER.pack(len(payload)) + payload
-
-
-class Frames:
-    """Cuts what is read from a descriptor into frames; one buffer, filled in place."""
-
-    def __init__(self, limit: int = FRAME_LIMIT) -> None:
-        self._buffer = bytearray(1 << 14)
-        self._start = self._end = 0
-        self._limit = limit
-
-    def feed(self, data: bytes) -> List[bytes]:
-        """Frames from bytes that somebody else has read."""
-        self._reserve(len(data))
-        self._buffer[self._end:self._end + len(data)] = data
-        self._end += len(data)
-        return list(self._cut())
-
-    def read(self, descriptor: int) -> List[bytes]:
-        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
-        self._reserve(1)
-        with memoryview(self._buffer) as view, view[self._end:] as free:
-            count = os.readv(descriptor, [free])
-        if not count:
-            raise EOFError("end of the channel")
-        self._end += count
-        return list(self._cut())
-
-    def _reserve(self, count: int) -> None:
-        """Room for at least so many bytes, and for the whole of a frame whose length is known."""
-        if self._end - self._start >= 4:
-            (length,) = HEADER.unpack_from(self._buffer, self._start)
-            count = max(count, self._start + 4 + length - self._end)
-        if self._end + count > len(self._buffer):
-            kept = self._buffer[self._start:self._end]
-            if len(kept) + count > len(self._buffer):
-                self._buffer = bytearray(len(kept) + max(count, len(self._buffer)))
-            self._buffer[:len(kept)] = kept
-            self._start, self._end = 0, len(kept)
-
-    def _cut(self) -> Iterator[bytes]:
-        while self._end - self._start >= 4:
-            (length,) = HEADER.unpack_from(self._buffer, self._start)
-            if not 0 < length <= self._limit:
-                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit))
-            stop = self._start + 4 + length
-            if stop > self._end:
-                return
-            yield bytes(memoryview(self._buffer)[self._start + 4:stop])
-            self._start = stop
-        if self._start == self._end:
-            self._start = self._end = 0
-
-
-class Channel:
-    """Frames over a pair of descriptors that never block; for the loops of the launcher and the agents.
-
-    What cannot be written at once waits: pieces of streams behind everything else, so that a gigabyte on its way does
-    not hold up a heartbeat.
-    """
-
-    def __init__(self, reader: int, writer: int) -> None:
-        self.reader, self.writer = reader, writer
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        self._frames = Frames()
-        self._first: Deque[bytes] = deque()
-        self._later: Deque[bytes] = deque()
-        self._current: memoryview = memoryview(b"")
-        self.waiting = 0              # bytes that are queued
-
-    def send(self, payload: bytes, later: bool = False) -> None:
-        """Queue one frame, behind the others if it can come `later`; `flush` writes it."""
-        frame = framed(payload)
-        self.waiting += len(frame)
-        (self._later if later else self._first).append(frame)
-
-    def flush(self) -> bool:
-        """Write what can be written; True if nothing is left.  Raises OSError when the other end is gone."""
-        while self.waiting:
-            if not self._current:
-                self._current = memoryview(self._next())
-            try:
-                count = os.write(self.writer, self._current)
-            except BlockingIOError:
-                return False
-            self._current = self._current[count:]
-            self.waiting -= count
-        return True
-
-    def discard(self) -> None:
-        """Nobody reads the other end any more."""
-        self._first.clear()
-        self._later.clear()
-        self._current, self.waiting = memoryview(b""), 0
-
-    def _next(self) -> bytes:
-        """The next thing to write: many small frames together, or one piece of a stream."""
-        if not self._first:
-            return self._later.popleft()
-        if len(self._first) == 1:
-            return self._first.popleft()
-        batch, size = [], 0
-        while self._first and size < INLINE:
-            batch.append(self._first.popleft())
-            size += len(batch[-1])
-        return b"".join(batch)
-
-    def receive(self, data: bytes = b"") -> List[bytes]:
-        """The frames of one read (of `data`, if given).  Raises EOFError or OSError at the end, ProtocolError."""
-        if data:
-            return self._frames.feed(data)
-        try:
-            return self._frames.read(self.reader)
-        except BlockingIOError:
-            return []

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from . import __version__, agent, broker
 from .broker import Broker
+from .channel import Channel
 from .child import Settings
 from .errors import HostError, Status, UsageError
 from .hosts import Share, distribution_lines
@@ -28,7 +29,6 @@ from .protocol import (
     BEGUN,
     LATER,
     ORIGIN,
-    Channel,
     Died,
     End,
     Message,

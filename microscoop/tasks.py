@@ -182,7 +182,7 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
 
     where: names host, worker and item; sent: that host has only the files that were sent to it.
     """
-    import traceback                               # rarely needed: not worth 3 ms of every start
+    import traceback  # rarely needed: not worth 3 ms of every start
     lines = traceback.format_exception(type(error), error, _own(error))
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
     kind = type(error).__module__ + "." + type(error).__qualname__

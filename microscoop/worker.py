@@ -25,7 +25,9 @@ from itertools import islice
 from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .owner import Call, Link, Owner
+from .calls import Call
+from .channel import Link
+from .owner import Owner
 from .protocol import INLINE, Back, Block, Drop, Idle, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
@@ -364,7 +366,7 @@ class Worker(Owner):
             return
         body = tasks.results(part)
         if len(body) > INLINE:
-            self._streams[(run.block.owner, run.block.call, first)] = [body, 0, 0]
+            self.streams.offer((run.block.owner, run.block.call, first), body)
             result, body = result._replace(size=len(body)), b""
         self.link.send(result._replace(body=body))
 
@@ -380,9 +382,9 @@ class Worker(Owner):
             self._inbox.append(block)
             self._work.notify()
 
-    def pulled(self, message: Union[Block, Result], data: bytearray) -> None:
+    def pulled(self, message: Union[Block, Result], data: Any) -> None:
         if isinstance(message, Block):
-            self._block(message._replace(size=0, body=data))  # type: ignore[arg-type]
+            self._block(message._replace(size=0, body=data))
         else:
             super().pulled(message, data)
 
@@ -395,15 +397,13 @@ class Worker(Owner):
             for run in self._runs:
                 if not run.home and run.block.owner == message.owner and message.call in (0, run.block.call):
                     run.rest()
-            for table in (self._streams, self._inflows):
-                for key in [k for k in table if k[0] == message.owner and message.call in (0, k[1])]:
-                    del table[key]  # type: ignore[attr-defined]
+            self.streams.drop(message.owner, message.call)
             self._idle = False                     # what was on its way will not come: say Idle again
             self._work.notify()
 
     def _taken(self, message: Taken) -> None:
         with self.lock:
-            self._streams.pop((message.owner, message.call, message.first), None)
+            self.streams.withdraw(message.owner, message.call, message.first)
 
     def pushed(self) -> None:
         """Children are given away against credit only, the oldest first, and not if there is just one so far: its

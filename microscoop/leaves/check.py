@@ -12,12 +12,13 @@ import time
 from typing import Any, Callable, NoReturn, Optional, Sequence
 
 from microscoop import bootstrap, launch
+from microscoop.channel import Channel
 from microscoop.errors import HostError, Status
 from microscoop.files import Parcel
 from microscoop.hosts import Share
 from microscoop.job import Job, is_template
 from microscoop.loop import Loop
-from microscoop.protocol import Channel, End, Ping, ProtocolError, decode, encode
+from microscoop.protocol import End, Ping, ProtocolError, decode, encode
 
 TRIPS = 5  # round trips, of which the shortest counts
 ANSWER = 10  # seconds that all of them may take

@@ -1,0 +1,140 @@
+"""One `map`, as its owner keeps it: items until their outcomes are in, outcomes until somebody takes them.  Runs in owners.
+
+Everything here is done under the owner's lock, but for what the consumer's thread does with its own results.
+"""
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from . import tasks
+from .protocol import Block
+
+BLOCK_TIME = 2_000_000     # nanoseconds that a block should last
+BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
+
+
+class Chunk(NamedTuple):
+    """Items of a call that were taken from its inputs at one time."""
+    first: int
+    stop: int
+    columns: Sequence[tasks.Column]
+
+
+class Call:
+    """One `map`: its items until their outcomes are in, and the outcomes until somebody takes them."""
+
+    def __init__(self, number: int, function: bytes, chunksize: Optional[int] = None, parent: object = None) -> None:
+        self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
+        self.count = 0                             # items known so far
+        self.error: Optional[BaseException] = None  # of the input, after those items
+        self.begun = False                         # somebody began to consume
+        self.consumer: Any = None                  # weakly, who will
+        self.waiters: List[Any] = []
+        self.outcomes: Dict[int, Any] = {}         # first item -> outcomes that nobody has taken yet
+        self.wanted: Optional[int] = None          # the item that the consumer waits for; None: any
+        self.open = 0                              # items whose outcomes are not in
+        self.left = 0                              # items in the queue
+        self._chunks: List[Chunk] = []
+        self._firsts: List[int] = []               # of those chunks
+        self._missing: Dict[int, int] = {}         # chunk's first -> items of it whose outcomes are not in
+        self._next = 0                             # first item that was never cut
+        self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: first, stop, one by one
+        self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
+        self._taken = 0
+        self._abandoned = False
+        self.unread = ""                           # what to tell the user at the end
+        self.attempts: Dict[int, int] = {}
+
+    def held(self) -> int:
+        """Items whose outcomes nobody has taken yet."""
+        return self.count - self._taken
+
+    def ready(self) -> bool:
+        """Whether the consumer can take something."""
+        return bool(self.outcomes) and (self.wanted is None or self.wanted in self.outcomes)
+
+    def take(self, position: int) -> Sequence[Any]:
+        """The outcomes that begin at this item."""
+        entries = tasks.outcomes(self.outcomes.pop(position))
+        self._taken += len(entries)
+        return entries
+
+    def abandon(self, unfinished: bool) -> None:
+        """Nobody can consume it: keep no results, but for errors."""
+        self._abandoned = True
+        if unfinished and not self.begun:
+            self.unread = "a map over an input without a length was never read: it ran for %d items" % self.count
+
+    def extend(self, columns: Sequence[tasks.Column]) -> None:
+        """More items, which follow those known."""
+        count = len(columns[0])
+        self._chunks.append(Chunk(self.count, self.count + count, columns))
+        self._firsts.append(self.count)
+        self._missing[self.count] = count
+        self.count += count
+        self.open += count
+        self.left += count
+
+    def cut(self, number: int, workers: int) -> Optional[Block]:
+        """The next block of what is left, about BLOCK_TIME long; no bytes yet if they would be too many at once."""
+        if not self.left:
+            return None
+        if self._again:
+            first, stop, alone = self._again.popleft()
+        else:
+            first, stop, alone = self._next, self.count, False
+        chunk = self._chunks[bisect_right(self._firsts, first) - 1]
+        count = 1 if alone else self._size(min(stop, chunk.stop) - first, workers)
+        columns, count = self._slice(chunk, first - chunk.first, count)
+        if first == self._next:
+            self._next += count
+        elif first + count < stop:
+            self._again.appendleft((first + count, stop, alone))
+        self.left -= count
+        return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
+                     tasks.body(self.function, columns))
+
+    def pace(self) -> float:
+        """Nanoseconds that an item takes; 0: not known yet."""
+        return self._spent / self._done if self._done else 0.0
+
+    def _size(self, left: int, workers: int) -> int:
+        if self.chunksize:
+            return min(left, self.chunksize)
+        pace = self.pace()
+        return max(1, min(left, int(BLOCK_TIME / pace), self.left // (2 * workers))) if pace else 1
+
+    def _slice(self, chunk: Chunk, start: int, count: int) -> Tuple[List[tasks.Column], int]:
+        """So many items of a chunk, or fewer if they are large."""
+        while count > 1 and tasks.width(chunk.columns, start, start + count) > BLOCK_SIZE:
+            count //= 2
+        return [column[start:start + count] for column in chunk.columns], count
+
+    def arrive(self, first: int, outcomes: Any, count: int, spent: int) -> None:
+        """Outcomes of items that were cut; bytes or already a sequence."""
+        self.open -= count
+        if spent:
+            self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
+        at = bisect_right(self._firsts, first) - 1
+        chunk = self._firsts[at]
+        self._missing[chunk] -= count
+        if not self._missing[chunk]:
+            del self._missing[chunk], self._chunks[at], self._firsts[at]
+        if not self._abandoned or any(map(tasks.failed, tasks.outcomes(outcomes))):
+            self.outcomes[first] = outcomes
+        if not self.open or self.wanted is None or self.wanted in self.outcomes:
+            ring(self.waiters)
+
+    def back(self, first: int, count: int, alone: bool) -> None:
+        """Items that were cut are in the queue again, before all others."""
+        self._again.append((first, first + count, alone))
+        self.left += count
+
+
+def ring(waiters: Iterable[Any]) -> None:
+    """Wake those who sleep in `Owner.wait`; under the owner's lock."""
+    for bell in waiters:
+        if bell.locked():
+            bell.release()

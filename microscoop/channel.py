@@ -1,0 +1,178 @@
+"""What carries messages: a byte stream cut into frames.  Runs everywhere.
+
+A frame is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that many bytes.  Its
+own Connection has no call that does not block and one descriptor where ssh has two, and it allocates anew for every
+read; hence the classes here.  A Channel never blocks and belongs to one thread with a Loop; a Link is the other end, in
+processes with threads.
+"""
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from select import POLLIN, poll
+from socket import socket
+from struct import Struct
+from typing import Deque, Iterator, List, Optional
+
+from .protocol import FRAME_LIMIT, INLINE, Message, ProtocolError, decode, encode
+
+HEADER = Struct("!i")
+
+
+def framed(payload: bytes) -> bytes:
+    """The payload as one frame."""
+    return HEADER.pack(len(payload)) + payload
+
+
+class Frames:
+    """Cuts what is read from a descriptor into frames; one buffer, filled in place."""
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self._buffer = bytearray(1 << 14)
+        self._start = self._end = 0
+        self._limit = limit
+
+    def feed(self, data: bytes) -> List[bytes]:
+        """Frames from bytes that somebody else has read."""
+        self._reserve(len(data))
+        self._buffer[self._end:self._end + len(data)] = data
+        self._end += len(data)
+        return list(self._cut())
+
+    def read(self, descriptor: int) -> List[bytes]:
+        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
+        self._reserve(1)
+        with memoryview(self._buffer) as view, view[self._end:] as free:
+            count = os.readv(descriptor, [free])
+        if not count:
+            raise EOFError("end of the channel")
+        self._end += count
+        return list(self._cut())
+
+    def _reserve(self, count: int) -> None:
+        """Room for at least so many bytes, and for the whole of a frame whose length is known."""
+        if self._end - self._start >= 4:
+            (length,) = HEADER.unpack_from(self._buffer, self._start)
+            count = max(count, self._start + 4 + length - self._end)
+        if self._end + count > len(self._buffer):
+            kept = self._buffer[self._start:self._end]
+            if len(kept) + count > len(self._buffer):
+                self._buffer = bytearray(len(kept) + max(count, len(self._buffer)))
+            self._buffer[:len(kept)] = kept
+            self._start, self._end = 0, len(kept)
+
+    def _cut(self) -> Iterator[bytes]:
+        while self._end - self._start >= 4:
+            (length,) = HEADER.unpack_from(self._buffer, self._start)
+            if not 0 < length <= self._limit:
+                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit))
+            stop = self._start + 4 + length
+            if stop > self._end:
+                return
+            yield bytes(memoryview(self._buffer)[self._start + 4:stop])
+            self._start = stop
+        if self._start == self._end:
+            self._start = self._end = 0
+
+
+class Channel:
+    """Frames over a pair of descriptors that never block; for the loops of the launcher and the agents.
+
+    What cannot be written at once waits: pieces of streams behind everything else, so that a gigabyte on its way does
+    not hold up a heartbeat.
+    """
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self.reader, self.writer = reader, writer
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        self._frames = Frames()
+        self._first: Deque[bytes] = deque()
+        self._later: Deque[bytes] = deque()
+        self._current: memoryview = memoryview(b"")
+        self.waiting = 0              # bytes that are queued
+
+    def send(self, payload: bytes, later: bool = False) -> None:
+        """Queue one frame, behind the others if it can come `later`; `flush` writes it."""
+        frame = framed(payload)
+        self.waiting += len(frame)
+        (self._later if later else self._first).append(frame)
+
+    def flush(self) -> bool:
+        """Write what can be written; True if nothing is left.  Raises OSError when the other end is gone."""
+        while self.waiting:
+            if not self._current:
+                self._current = memoryview(self._next())
+            try:
+                count = os.write(self.writer, self._current)
+            except BlockingIOError:
+                return False
+            self._current = self._current[count:]
+            self.waiting -= count
+        return True
+
+    def discard(self) -> None:
+        """Nobody reads the other end any more."""
+        self._first.clear()
+        self._later.clear()
+        self._current, self.waiting = memoryview(b""), 0
+
+    def _next(self) -> bytes:
+        """The next thing to write: many small frames together, or one piece of a stream."""
+        if not self._first:
+            return self._later.popleft()
+        if len(self._first) == 1:
+            return self._first.popleft()
+        batch, size = [], 0
+        while self._first and size < INLINE:
+            batch.append(self._first.popleft())
+            size += len(batch[-1])
+        return b"".join(batch)
+
+    def receive(self, data: bytes = b"") -> List[bytes]:
+        """The frames of one read (of `data`, if given).  Raises EOFError or OSError at the end, ProtocolError."""
+        if data:
+            return self._frames.feed(data)
+        try:
+            return self._frames.read(self.reader)
+        except BlockingIOError:
+            return []
+
+
+class Link:
+    """A process's socket to the broker (or to the agent that passes it on).  Any thread may send, one receives."""
+
+    def __init__(self, sock: socket) -> None:
+        self._socket = sock
+        self._sending = threading.Lock()
+        self._frames = Frames()
+        self._wake, self._poke = os.pipe()
+        os.set_blocking(self._poke, False)
+        self._poll = poll()
+        self._poll.register(sock.fileno(), POLLIN)
+        self._poll.register(self._wake, POLLIN)
+
+    def send(self, *messages: Message) -> None:
+        """Send whole messages; blocks while the other side is slow, which never stops reading."""
+        data = b"".join([framed(encode(message)) for message in messages])
+        with self._sending:
+            self._socket.sendall(data)
+
+    def poke(self) -> None:
+        """Wake the thread that receives."""
+        try:
+            os.write(self._poke, b".")
+        except BlockingIOError:                    # it has not even read the last ones: it will wake
+            return
+
+    def receive(self, seconds: Optional[float]) -> List[Message]:
+        """What has come; nothing if time is up or somebody poked.  Raises EOFError when the broker is gone."""
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
+        messages: List[Message] = []
+        for descriptor, _ in ready:
+            if descriptor == self._wake:
+                os.read(self._wake, 4096)
+            else:
+                messages = [decode(frame) for frame in self._frames.read(descriptor)]
+        return messages
