@@ -72,7 +72,7 @@ CURES = (
          "nobody knows this name: check it, or give it a HostName in ~/.ssh/config", "{ssh} true"),
     Cure("ssh", "timed out|No route|unreachable|no answer",
          "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
-    Cure("ssh", "kex_exchange|reset by|closed by",
+    Cure("ssh", "kex_exchange|banner exchange|reset by|closed by",
          "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
     Cure("ssh", "cannot be run", "install OpenSSH's client, or name what leads to the hosts: --ssh-executable CMD"),
     Cure("shell", "", "its login shell must run commands", "{ssh} echo hello"),
@@ -186,6 +186,15 @@ class Start:
             self.ready.channel.close()
         if self._tunnel:
             self._tunnel.close()
+
+    def leave(self, seconds: float) -> None:
+        """The agent has ended: wait, at most so long, for ssh, which ends by itself when the host is cleaned up."""
+        if self.process and self.ready:
+            try:
+                self.ready.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
+                self.process.wait(seconds)
+            except (OSError, subprocess.TimeoutExpired):
+                pass  # it is gone, or it will be killed
 
     def complaints(self) -> list[str]:
         """The lines of ssh's stderr, fit to be shown."""

@@ -45,9 +45,11 @@ from .protocol import (
 )
 from .report import FULL, Outlet, Reporter
 
+GONE = "its ssh or its agent has ended"
 LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
-BEAT = 5                   # seconds between pings
-SILENCE = 15               # seconds without a word from a host
+BEAT = 2                   # seconds between pings
+SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
 AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
@@ -63,6 +65,7 @@ class Machine:
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.heard = 0.0
         self.losses = 0
+        self.complaints = 0                        # lines of ssh's stderr before it was up
         self.ports: Dict[int, Port] = {}           # of its processes, if they are on this machine
 
 
@@ -81,12 +84,13 @@ class Server:
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
         self._agent_pid = 0
-        self._opened = False
+        self._opened = self._waiting = False
         self._status: Optional[int] = None
         self._interrupted = -TWICE
         self._parcel: Any = None
         self._said_once: Set[str] = set()
         self._doubtful = 0                         # hosts that are left out, not said yet
+        self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: self._deliver, broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
             broker.Over: self._over}
@@ -102,8 +106,10 @@ class Server:
         try:
             for machine in self._remote():
                 self._begin(machine)
-            self._loop.after(self._job.wait, self._open)
+            if self._broker.workers():
+                self._open_soon()
             self._open_if_settled()
+            self._beat()
             while self._status is None:
                 self._loop.turn()
         finally:
@@ -188,6 +194,8 @@ class Server:
 
     def _begin(self, machine: Machine) -> None:
         """Start ssh; the loop feeds what comes to the Start until the agent answers."""
+        if self._status is not None or machine.start is not None:
+            return
         from . import files, launch
         self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send)
         machine.start = start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
@@ -208,7 +216,7 @@ class Server:
         if not data:
             self._loop.forget(start.sock.fileno())
             if machine.channel is not None:            # with --tunnel: ssh is gone
-                self._lost(machine, "its ssh has ended")
+                self._lost(machine, GONE)
         self._start_step(machine)
 
     def _start_stderr(self, machine: Machine) -> None:
@@ -261,6 +269,7 @@ class Server:
             self._loop.forget(ready.channel.fileno())
         channel = Channel(ready.channel.fileno(), ready.channel.fileno())
         self._talk_to(machine, channel)
+        machine.complaints = len(machine.start.complaints())
         facts = ready.facts
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
@@ -270,7 +279,8 @@ class Server:
                                    max(facts.get("round_trip", 0), LOCAL_TRIP)))
         if ready.rest:
             self._from_agent(machine, ready.rest)
-        self._beat(machine, channel)
+        self._tell(machine, Ping(int(time.monotonic() * 1e6)))
+        self._open_soon()
         self._open_if_settled()
 
     def _failed(self, machine: Machine, error: HostError) -> None:
@@ -278,7 +288,10 @@ class Server:
         if self._job.strict and not self._opened:
             raise error
         self._report.warning(str(error))
+        if machine.losses:                             # it was up before
+            self._try_again(machine)
         self._open_if_settled()
+        self._check_workers()
 
     def _close_start(self, machine: Machine) -> None:
         start, machine.start = machine.start, None
@@ -300,7 +313,7 @@ class Server:
         try:
             frames = channel.receive(data)
         except (EOFError, OSError, ProtocolError) as error:
-            self._lost(machine, str(error))
+            self._lost(machine, str(error) if isinstance(error, ProtocolError) else GONE)
             return
         machine.heard = time.monotonic()
         for frame in frames:
@@ -312,15 +325,31 @@ class Server:
         if machine.channel is not None:
             self._loop.send(machine.channel, encode(message))
 
-    def _beat(self, machine: Machine, channel: Channel) -> None:
+    def _beat(self) -> None:
         """Every few seconds: are you there?  The answer also measures the round trip."""
-        if machine.channel is not channel:
+        self._notice_absence()
+        for machine in self._remote():
+            if machine.channel is not None and time.monotonic() - machine.heard > SILENCE:
+                self._lost(machine, "no answer for %d s" % SILENCE)
+            self._tell(machine, Ping(int(time.monotonic() * 1e6)))
+        self._beaten = time.clock_gettime(CLOCK)
+        self._loop.after(BEAT, self._beat)
+
+    def _notice_absence(self) -> None:
+        """If we, or this machine, did nothing for long, no host is to blame.  Their agents may have given us up."""
+        away = time.clock_gettime(CLOCK) - self._beaten
+        if away < 3 * BEAT:
             return
-        if time.monotonic() - machine.heard > SILENCE:
-            self._lost(machine, "it has been silent for %d seconds" % SILENCE)
-            return
-        self._tell(machine, Ping(int(time.monotonic() * 1e6)))
-        self._loop.after(BEAT, lambda: self._beat(machine, channel))
+        self._beaten += away
+        given_up = [machine for machine in self._remote() if machine.start is not None and away > agent.SILENCE]
+        for machine in self._remote():
+            machine.heard = time.monotonic()
+        if given_up and self._status is None:
+            names = ", ".join(machine.name for machine in given_up)
+            self._report.warning("this run was suspended for %d s; started again: %s" % (away, names))
+            for machine in given_up:
+                self._hang_up(machine, "while the launcher was suspended")
+                self._begin(machine)
 
     def _pong(self, machine: Machine, message: Ping) -> None:
         host = self._broker.hosts.get(machine.name)
@@ -329,24 +358,40 @@ class Server:
 
     def _lost(self, machine: Machine, why: str) -> None:
         """An agent is gone, and all its processes with it."""
-        if machine.channel is not None:
-            self._loop.drop(machine.channel)
+        channel = machine.channel
+        self._notice_absence()
+        if machine.channel is not channel or channel is None:      # it is being started again
+            return
+        if machine is self._head or self._status is not None:
+            self._loop.drop(channel)
             machine.channel = None
-        if machine is self._head:
             if self._status is None:
                 self._report.error("the agent of this machine has ended: the run cannot go on")
                 self._status = Status.FAILED
             return
-        words = machine.start.complaints()[-1:] if machine.start is not None else []
+        self._start_stderr(machine)                    # for ssh's last words
+        words = machine.start.complaints()[machine.complaints:][-1:] or [why]
+        self._hang_up(machine, "with its host")
+        self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
+        self._check_workers()
+
+    def _try_again(self, machine: Machine) -> str:
+        """Start a lost host again in a while; words that say so."""
+        if machine.losses == len(AGAIN):
+            return ""
+        seconds = AGAIN[machine.losses]
+        machine.losses += 1
+        self._loop.after(seconds, lambda: self._begin(machine))
+        return "; it is tried again in %d s" % seconds
+
+    def _hang_up(self, machine: Machine, how: str) -> None:
+        """Forget a host's agent and its processes."""
+        if machine.channel is not None:
+            self._loop.drop(machine.channel)
+            machine.channel = None
+            self._where = {process: m for process, m in self._where.items() if m is not machine}
+            self._handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
         self._close_start(machine)
-        self._where = {process: m for process, m in self._where.items() if m is not machine}
-        if self._status is None:
-            self._report.warning("%s is lost: %s" % (machine.name, " ".join([why, *words])))
-            self._handle(broker.HostDown(machine.name, "%s\nwas lost with its host" % machine.name))
-            if machine.losses < len(AGAIN):
-                self._loop.after(AGAIN[machine.losses], lambda: self._begin(machine))
-                machine.losses += 1
-            self._check_workers()
 
     def _relayed(self, machine: Machine, message: Relay) -> None:
         self._hear(machine, message.process, message.body)
@@ -450,6 +495,12 @@ class Server:
         if all(machine.start is None or machine.channel is not None for machine in self._remote()):
             self._open()
 
+    def _open_soon(self) -> None:
+        """There are workers: begin the script without the other hosts if they take too long."""
+        if not self._waiting and not self._job.strict:
+            self._waiting = True
+            self._loop.after(self._job.wait, self._open)
+
     def _open(self) -> None:
         if self._opened:
             return
@@ -511,6 +562,8 @@ class Server:
             self._loop.after(max(limit - time.monotonic(), 0), lambda: None)
             self._loop.turn(0.5)
         for machine in self._remote():
+            if machine.start is not None and machine.channel is None:
+                machine.start.leave(max(limit - time.monotonic(), 0))
             self._close_start(machine)
         _end_child(self._agent_pid, limit)
         for outlet in self._outlets.values():

@@ -259,7 +259,7 @@ class HostsThatFail(Case):
         ("open", "ssh", "Permissions 0644 for '.*/open' are too open", "others can read your key", "chmod 600 .*/open"),
         ("refused", "ssh", "Connection refused", "is it up, is the port right", "ssh .* true"),
         ("nosuch", "ssh", "Could not resolve", "nobody knows this name", "ssh .* true"),
-        ("hangsup", "ssh", "kex_exchange|closed by", "its sshd hung up", "ssh .* true"),
+        ("hangsup", "ssh", "kex_exchange|banner exchange|closed by", "its sshd hung up", "ssh .* true"),
         ("noshell", "shell", "it printed 'no shell for you'", "must run commands", "ssh .* echo hello"),
         ("nopython", "python", "no Python was found, tried /nonexistent/python", "install Python 3.8", "ssh .* ls"),
         ("nodisk", "files", "no private directory can be made in /nonexistent", "make room there", "ssh .* df -h"),
