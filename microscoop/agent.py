@@ -194,7 +194,7 @@ class Agent:
                 _set_group(0)
             _hang_on(lifeline, own)
             self._let_go()
-            child.signals([signal.SIGCHLD])
+            child.signals()
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 child.origin(self._settings, message.process, far)

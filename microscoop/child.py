@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from types import ModuleType
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures
 from .channel import Link
@@ -203,8 +203,12 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def signals(handlers: List[int]) -> None:
-    """Give a forked child its own signal handling: the agent's is not for it."""
+def signals() -> None:
+    """Give a forked child the handling that a program has: the launcher's and the agent's handlers are not for it.
+
+    A signal that was ignored when we were started (nohup) stays so.
+    """
     signal.set_wakeup_fd(-1)
-    for number in handlers:
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)

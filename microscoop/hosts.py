@@ -49,8 +49,8 @@ def parse_hostfile(text: str, source: str) -> list[Host]:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             words = shlex.split(line, comments=True)
-            if words:
-                _add(hosts, _read_line(words))
+            for name in _names(words[0]) if words else ():
+                add(hosts, _read_line([name, *words[1:]]))
         except ValueError as error:
             where = f"{source}, line {number}, {line.strip()!r}"
             raise UsageError(f"{where}: {error}; a line is {LINE_FORM}, all else belongs in ~/.ssh/config") from None
@@ -66,7 +66,8 @@ def parse_words(words: Sequence[str]) -> list[Host]:
         try:
             if whole_number(word) is not None:
                 raise ValueError("a count? --host takes names: repeat the name, or write a hostfile")
-            _add(hosts, _named(word))
+            for name in _names(word):
+                add(hosts, named(name))
         except ValueError as error:
             raise UsageError(f"--host, {word!r}: {error}") from None
     return list(hosts.values())
@@ -77,8 +78,16 @@ def whole_number(text: str) -> Optional[int]:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
+def _names(word: str) -> Sequence[str]:
+    """The names that a word stands for: several where it has ranges, as n[1-3,7] has."""
+    if "[" not in word or ":" in word:  # it may be an IPv6 address in brackets
+        return [word]
+    from microscoop.leaves import ranges
+    return ranges.expanded(word)
+
+
 def _read_line(words: list[str]) -> Host:
-    host, rest = _named(words[0]), words[1:]
+    host, rest = named(words[0]), words[1:]
     if rest and "=" not in rest[0]:
         host = host._replace(slots=_count(rest.pop(0)))
     for word in rest:
@@ -99,7 +108,8 @@ def _count(text: str) -> int:
     return count
 
 
-def _named(name: str) -> Host:
+def named(name: str) -> Host:
+    """The host of that name. Raises ValueError if it cannot be one's."""
     user, _, machine = name.rpartition("@")
     if name.startswith("-"):
         raise ValueError("a host's name does not begin with a dash")
@@ -122,7 +132,7 @@ def _about_colon(machine: str) -> str:
     return f"{number} slots or a port? Slots are a word of their own ({name} {number}), a port belongs in ~/.ssh/config"
 
 
-def _add(hosts: dict[str, Host], new: Host) -> None:
+def add(hosts: dict[str, Host], new: Host) -> None:
     """Counts of one name add up, where a bare line beside another one counts 1. All local names are one host."""
     key = HEAD.name if new.local else new.name
     known = hosts.setdefault(key, new)

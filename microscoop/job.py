@@ -10,6 +10,8 @@ from typing import NamedTuple, Optional, Sequence
 from microscoop.errors import UsageError
 from microscoop.hosts import Share, distribute, parse_hostfile, parse_words
 
+ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
+
 
 class Options:
     """What the command line says; here, what holds where it does not. argparse fills it in, and copies the lists."""
@@ -61,6 +63,9 @@ def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[st
     hosts = parse_words(options.hosts)
     if options.hostfile is not None:
         hosts = parse_hostfile(_read(options.hostfile), options.hostfile)
+    elif not hosts and any(os.environ.get(name) for name in ALLOCATIONS):
+        from microscoop.leaves import schedulers
+        hosts = schedulers.allocated(os.environ, -1 if options.quiet else options.verbose)
     shares, warning = distribute(hosts, None if options.check else options.n)  # a check leaves no host out
     job = Job(
         script=_script(program, options), args=tuple(program[1:]), shares=tuple(shares),
