@@ -88,7 +88,8 @@ class Host:
     def end(self) -> None:
         """Kill process 1; when its parent, which is our child, has seen the end of it, all others are dead as well."""
         if self.process and self.process.poll() is None and self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has failed at its start
+                os.kill(self.pid, signal.SIGKILL)
             self.process.wait()
         _end(self.process)
 

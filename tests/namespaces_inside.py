@@ -93,10 +93,10 @@ def files(spec: Dict[str, Any]) -> None:
         for layer in layers:
             os.mkdir(layer)
         run("mount", "-t", "overlay", "-o", "lowerdir={},upperdir={},workdir={}".format(path, *layers), "overlay", path)
-    python(spec)
     for path, kept in shared.items():
         os.makedirs(path, exist_ok=True)
         run("mount", "--bind", kept, path)
+    python(spec)
     run("umount", "--lazy", STAGE)
     run("mount", "-t", "tmpfs", "tmpfs", STAGE)
 
