@@ -1,1 +1,1 @@
-"""What stands apart from the core: each is imported only when it is asked for, in the launcher."""
+"""What stands apart from the core: each is imported only when it is asked for."""

@@ -27,20 +27,20 @@ def allocated(environment: Mapping[str, str], verbose: int) -> List[Host]:
     for scheduler, variable, read in SCHEDULERS:
         if environment.get(variable):
             Reporter(verbose).info(f"Detected {scheduler} environment.")
-            return _hosts(variable, read(environment, variable), environment)
+            try:
+                return _hosts(read(environment, variable), environment)
+            except ValueError as error:
+                raise UsageError(f"{variable}={environment[variable]!r}: {error}; {WAY_OUT}") from None
     return []
 
 
-def _hosts(variable: str, slots: Slots, environment: Mapping[str, str]) -> List[Host]:
+def _hosts(slots: Slots, environment: Mapping[str, str]) -> List[Host]:
     found: Dict[str, Host] = {}
-    try:
-        for name, count in slots:
-            host = named(name)
-            add(found, host._replace(slots=count, local=host.local or _is_head(name, environment)))
-    except ValueError as error:
-        raise UsageError(f"{variable}={environment[variable]!r}: {error}; {WAY_OUT}") from None
+    for name, count in slots:
+        host = named(name)
+        add(found, host._replace(slots=count, local=host.local or _is_head(name, environment)))
     if not found:
-        raise UsageError(f"{variable}={environment[variable]!r}: expected at least one host; {WAY_OUT}")
+        raise ValueError("expected at least one host")
     return list(found.values())
 
 
