@@ -79,7 +79,8 @@ class Agent:
         self._over = False
         self._heard = self._beat = time.monotonic()
         self._handlers: Dict[type, Callable[[Any], None]] = {
-            Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed, Relay: self._down}
+            Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
+            Relay: self._down}
         self._wake, self._signal = os.pipe()
         for end in (self._wake, self._signal):
             os.set_blocking(end, False)
@@ -186,7 +187,8 @@ class Agent:
             self.loop.read(pipe, lambda: self._print(port, True))
         return port
 
-    def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int, note: mmap.mmap) -> NoReturn:
+    def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
+                note: mmap.mmap) -> NoReturn:
         """The child: nothing of the agent's stays open here."""
         try:
             own = self._own_group(message.kind)

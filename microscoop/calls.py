@@ -1,4 +1,4 @@
-"""One `map`, as its owner keeps it: items until their outcomes are in, outcomes until somebody takes them.  Runs in owners.
+"""One `map`, as its owner keeps it: items until their outcomes are in, outcomes until they are taken.  Runs in owners.
 
 Everything here is done under the owner's lock, but for what the consumer's thread does with its own results.
 """

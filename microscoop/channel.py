@@ -1,9 +1,9 @@
 """What carries messages: a byte stream cut into frames.  Runs everywhere.
 
-A frame is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that many bytes.  Its
-own Connection has no call that does not block and one descriptor where ssh has two, and it allocates anew for every
-read; hence the classes here.  A Channel never blocks and belongs to one thread with a Loop; a Link is the other end, in
-processes with threads.
+A frame is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that many bytes.
+Its own Connection has no call that does not block and one descriptor where ssh has two, and it allocates anew for
+every read; hence the classes here.  A Channel never blocks and belongs to one thread with a Loop; a Link is the other
+end, in processes with threads.
 """
 from __future__ import annotations
 

@@ -19,12 +19,16 @@ from __future__ import annotations
 import atexit
 import time
 import weakref
+from collections import deque
 from itertools import islice
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import tasks
 from .calls import Call, ring
 from .owner import Owner
+
+if TYPE_CHECKING:
+    from concurrent.futures import CancelledError, InvalidStateError, TimeoutError
 
 FIRST_COMPLETED = "FIRST_COMPLETED"
 FIRST_EXCEPTION = "FIRST_EXCEPTION"
@@ -62,8 +66,8 @@ def _owner() -> Owner:
         import warnings
 
         from .serial import Serial
-        warnings.warn("this program was started without `python -m microscoop`: microscoop runs one task after the other",
-                      RuntimeWarning, stacklevel=3)
+        warnings.warn("started without `python -m microscoop`: tasks run here, one after the other", RuntimeWarning,
+                      stacklevel=3)
         enter(Serial())
         atexit.register(_current[0].report)
     return _current[0]
@@ -76,16 +80,18 @@ def _error(name: str, text: str = "") -> BaseException:
 class Future:
     """What `submit` gives: the result of one task, once it is there.  Methods as in PEP 3148."""
 
-    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters",
+    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters", "watches",
                  "_entry", "_value", "_callbacks", "__weakref__")
 
-    def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"", parent: object = None) -> None:
+    def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"",
+                 parent: object = None) -> None:
         self._owner, self.name, self.task, self.parent = owner or _owner(), name, task, parent
         self.serial = self._owner.serial()
         self.state = "PENDING"
         self.attempts = 0
         self.beneath: object = None    # the task on top of which it runs, in a worker
         self.waiters: List[Any] = []
+        self.watches: List[_Watch] = []
         self._entry: Any = None
         self._value: Any = None
         self._callbacks: Optional[List[Callable[[Future], Any]]] = None
@@ -128,7 +134,8 @@ class Future:
         """The task's error, or None; waits up to `timeout` seconds.  Raises TimeoutError, CancelledError."""
         if self.state != "FINISHED":
             self._wait(timeout)
-        return (self._value or self._open())[1]  # type: ignore[no-any-return]
+        error: Optional[BaseException] = (self._value or self._open())[1]
+        return error
 
     def add_done_callback(self, function: Callable[[Future], Any]) -> None:
         """Call `function(self)` when it is done, in this process's callback thread."""
@@ -137,6 +144,13 @@ class Future:
                 self._callbacks = (self._callbacks or []) + [function]
                 return
         self._owner.call_back(function, self)
+
+    def watched_by(self, watch: _Watch) -> None:
+        """Tell it when this is done; the lock is held."""
+        if self.done():
+            watch.ended.append(self)
+        else:
+            self.watches.append(watch)
 
     def set_running_or_notify_cancel(self) -> bool:
         """For futures made by hand: whether what they stand for is to be run."""
@@ -199,6 +213,10 @@ class Future:
         self.state, self.task, self.parent = state, b"", None
         if self.waiters:
             ring(self.waiters)
+        for watch in self.watches:
+            watch.ended.append(self)
+            ring(watch.waiters)
+        self.watches = []
         for function in self._callbacks or ():
             self._owner.call_back(function, self)
         self._callbacks = None
@@ -295,7 +313,8 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     owner = _owner()
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
-            raise (ValueError if isinstance(number, int) else TypeError)("%s must be a whole number of at least 1, not %r" % (name, number))
+            wrong = ValueError if isinstance(number, int) else TypeError
+            raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
@@ -391,42 +410,74 @@ class DoneAndNotDone(NamedTuple):
     not_done: Set[Future]
 
 
+class _Watch:
+    """Collects futures as they end; something that `Owner.wait` can watch."""
+
+    state = ""                 # no future: nothing that could be run here instead of waiting
+
+    def __init__(self, owner: Owner, futures: Iterable[Future], timeout: Optional[float]) -> None:
+        self._owner, self._futures = owner, list(dict.fromkeys(futures))
+        self._limit = None if timeout is None else time.monotonic() + timeout
+        self.waiters: List[Any] = []
+        self.ended: Deque[Future] = deque()
+        self.left = len(self._futures)
+        with owner.lock:
+            for future in self._futures:
+                future.watched_by(self)
+
+    def next(self) -> List[Future]:
+        """Those that have ended since the last call, at least one; none if time is up."""
+        left = None if self._limit is None else max(self._limit - time.monotonic(), 0)
+        if not self._owner.wait(self.ready, (self,), left):
+            return []
+        ended = [self.ended.popleft() for _ in range(len(self.ended))]
+        self.left -= len(ended)
+        return ended
+
+    def ready(self) -> bool:
+        return bool(self.ended)
+
+    def close(self) -> None:
+        """Collect no more."""
+        with self._owner.lock:
+            for future in self._futures:
+                if self in future.watches:
+                    future.watches.remove(self)
+
+
 def wait(fs: Iterable[Future], timeout: Optional[float] = None, return_when: str = ALL_COMPLETED) -> DoneAndNotDone:
     """Wait for futures, up to `timeout` seconds.  Raises ValueError for an unknown `return_when`."""
-    owner, futures = _owner(), set(fs)
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
-        raise ValueError("return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not %r" % (return_when,))
-    limit = None if timeout is None else time.monotonic() + timeout
-    waiting = [future for future in futures if not future.done()]
-    enough = not waiting or (return_when == FIRST_COMPLETED and len(waiting) < len(futures)) or (
-        return_when == FIRST_EXCEPTION and any(future.failed() for future in futures))
-    while not enough:
-        left = None if limit is None else max(limit - time.monotonic(), 0)
-        if not owner.wait(lambda: any(future.done() for future in waiting), tuple(waiting), left):
-            break
-        ended = [future for future in waiting if future.done()]
-        waiting = [future for future in waiting if future not in ended]
-        enough = not waiting or return_when == FIRST_COMPLETED or (
-            return_when == FIRST_EXCEPTION and any(future.failed() for future in ended))
+        raise ValueError("return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, not %r" % return_when)
+    futures = set(fs)
+    watch = _Watch(_owner(), futures, timeout)
+    try:
+        while watch.left:
+            ended = watch.next()
+            if not ended or return_when == FIRST_COMPLETED or (
+                    return_when == FIRST_EXCEPTION and any(future.failed() for future in ended)):
+                break
+    finally:
+        watch.close()
     done = {future for future in futures if future.done()}
     return DoneAndNotDone(done, futures - done)
 
 
 def as_completed(fs: Iterable[Future], timeout: Optional[float] = None) -> Iterator[Future]:
     """The futures in the order in which they end.  Raises TimeoutError `timeout` seconds from this call."""
-    return _as_completed(_owner(), list(dict.fromkeys(fs)), timeout, None if timeout is None else time.monotonic() + timeout)
+    return _as_completed(_Watch(_owner(), fs, timeout), timeout)
 
 
-def _as_completed(owner: Owner, waiting: List[Future], timeout: Optional[float], limit: Optional[float]) -> Iterator[Future]:
-    total = len(waiting)
-    while waiting:
-        left = None if limit is None else max(limit - time.monotonic(), 0)
-        if not owner.wait(lambda: any(future.done() for future in waiting), tuple(waiting), left):
-            raise _error("TimeoutError", "%d of %d futures not done after %s seconds" % (len(waiting), total, timeout))
-        ended = [future for future in waiting if future.done()]
-        waiting = [future for future in waiting if not future.done()] if len(ended) == 1 else \
-            [future for future in waiting if future not in ended]
-        yield from ended
+def _as_completed(watch: _Watch, timeout: Optional[float]) -> Iterator[Future]:
+    total = watch.left
+    try:
+        while watch.left:
+            ended = watch.next()
+            if not ended:
+                raise _error("TimeoutError", "%d of %d futures not done after %s s" % (watch.left, total, timeout))
+            yield from ended
+    finally:
+        watch.close()
 
 
 def shutdown(wait: bool = True) -> None:

@@ -64,8 +64,8 @@ class Owner:
         self._silence = threading.Event()
         self.streams = Streams(link.send, number)
         self._handlers: Dict[type, Callable[[Any], None]] = {
-            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece, Shared: self._shared,
-            Quiet: lambda message: self._silence.set()}
+            Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
+            Shared: self._shared, Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
@@ -189,7 +189,8 @@ class Owner:
             for data in call.outcomes.values():
                 entries += filter(tasks.failed, tasks.outcomes(data))
         for _, kind, said, text in entries:
-            print("microscoop: nobody looked at this error of a task:\n%s" % (text or kind + ": " + said), file=sys.stderr)
+            print("microscoop: nobody looked at this error of a task:", text or kind + ": " + said, sep="\n",
+                  file=sys.stderr)
 
     # Blocks out
 
@@ -336,17 +337,18 @@ class Owner:
     def _give_up(self, message: Lost) -> bool:
         """Count an attempt at one item; if it was the last, that is its outcome."""
         call = self.calls.get(message.call)
-        future = self.sent.get(message.first)
+        future = None if message.call else self.sent.get(message.first)
         if message.call and call is not None:
             attempts = call.attempts[message.first] = call.attempts.get(message.first, 0) + 1
-        elif future is not None and not message.call:
-            attempts = future.attempts = future.attempts + 1
+        elif future is not None:
+            future.attempts += 1
+            attempts = future.attempts
         else:
             return True                            # nobody wants it
         if attempts <= self.retries:
             return False
         host, _, cause = bytes(message.body).decode().partition("\n")
-        error = WorkerLost(host, cause, message.first if message.call else future.name, attempts)
+        error = WorkerLost(host, cause, future.name if future else message.first, attempts)
         entry = (pickle.dumps(error, tasks.PROTOCOL), "WorkerLost", str(error), "WorkerLost: %s" % error)
         if message.call and call is not None:
             call.arrive(message.first, (entry,), 1, 0)

@@ -25,7 +25,7 @@ class Port:
             os.set_blocking(pipe, False)
 
     def printed(self, whole: bool) -> Iterator[Tuple[int, bytes]]:
-        """What it has written so far, as (stream, text): whole lines, and the unfinished last one too unless `whole`."""
+        """What it has written so far, as (stream, text): `whole` lines only, or the unfinished last one too."""
         for pipe, stream in list(self.pipes.items()):
             try:
                 data = os.read(pipe, PRINT_LIMIT)

@@ -46,8 +46,8 @@ class Reporter:
 
 
 class Outlet:
-    """The launcher's stdout or stderr, for what tasks print.  Never blocks, though the descriptor may: it is shared with
-    the origin, so it must not be made non-blocking."""
+    """The launcher's stdout or stderr, for what tasks print.  Never blocks, though the descriptor may: it is shared
+    with the origin, so it must not be made non-blocking."""
 
     def __init__(self, loop: Loop, descriptor: int) -> None:
         self._loop, self._descriptor = loop, descriptor

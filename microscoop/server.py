@@ -150,7 +150,8 @@ class Server:
     def _settings(self) -> Settings:
         job, script = self._job, os.path.join(os.getcwd(), self._job.script)
         known = [share.workers for share in job.shares]
-        return Settings(self._head.name, script, (job.script, *job.args), os.path.dirname(os.path.realpath(script)), job.path,
+        return Settings(self._head.name, script, (job.script, *job.args),
+                        os.path.dirname(os.path.realpath(script)), job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         max(sum(count or 1 for count in known), 1))
 
@@ -434,7 +435,7 @@ class Server:
             self._origin_ended(message.status)
         begun = tuple(BEGUN.iter_unpack(message.body[:len(message.body) // BEGUN.size * BEGUN.size]))
         why = "%s\n%s" % (machine.name, _how(message.status))
-        self._handle(broker.ProcessDied(message.process, why, begun))  # type: ignore[arg-type]
+        self._handle(broker.ProcessDied(message.process, why, begun))
         self._check_workers()
 
     def _origin_ended(self, status: int) -> None:

@@ -3,9 +3,9 @@
     receiver --Pull(upto)--> broker --> sender             "send on, up to this offset"
     receiver <--Piece------- broker <-- sender             at most WINDOW bytes are on their way
 
-Between processes of one machine nothing but a name travels: the sender puts the body into a memfd (memfd_create(2)), and
-the receiver opens it as /proc/PID/fd/N.  It has no name in any file system, so nothing can be left behind.  A memfd
-whose body is settled is used again, since fresh pages cost more than the copying.
+Between processes of one machine nothing but a name travels: the sender puts the body into a memfd (memfd_create(2)),
+and the receiver opens it as /proc/PID/fd/N.  It has no name in any file system, so nothing can be left behind.  A
+memfd whose body is settled is used again, since fresh pages cost more than the copying.
 """
 from __future__ import annotations
 

@@ -139,6 +139,7 @@ class Worker(Owner):
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
+        assert block is not None                   # a call is in the queue only as long as it has items left
         if not entry.left:
             self._unqueue(entry)
         self.items -= block.count
@@ -252,7 +253,7 @@ class Worker(Owner):
             beneath = task if getattr(thing, "state", "") == "RUNNING" else None
             while beneath is not None:
                 if beneath is thing:
-                    raise RuntimeError("%r is suspended beneath this task and waits for it: neither could ever end" % thing)
+                    raise RuntimeError("%r is suspended beneath this task, and waits for it: neither could end" % thing)
                 beneath = beneath.beneath
 
     def _run_afresh(self, work: Any) -> None:
@@ -304,7 +305,8 @@ class Worker(Owner):
         here.depth += 1
         with self.lock:
             self._runs.append(run)
-            run.note, run.slot = (self._note, self._slots.pop()) if self._slots else (memoryview(array("Q", [0] * 3)), 0)
+            run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
+            run.slot = self._slots.pop() if self._slots else 0
             if self._asleep and (block.count > 1 or self._inbox):
                 self.link.poke()
         try:
@@ -338,7 +340,8 @@ class Worker(Owner):
             left = islice(numbers, len(done), None)
             try:
                 # Where arguments must be rebuilt the number is noted before that: a death in there is that item's.
-                for note[at], arguments in zip(left if plain else map(noting, left), tasks.arguments(columns, len(done))):
+                for note[at], arguments in zip(left if plain else map(noting, left),
+                                               tasks.arguments(columns, len(done))):
                     value = function(*arguments)
                     append(value if type(value) in atoms else outcome(value))
             except BaseException as error:         # whatever a task raises is its outcome
