@@ -290,7 +290,7 @@ class Worker(Owner):
             function, args, kwargs = pickle.loads(future.task)
             entry = tasks.outcome(function(*args, **kwargs))
         except BaseException as error:             # whatever a task raises is its outcome
-            entry = self._failure(error, future.name)
+            entry = self.failure(error, future.name)
         finally:
             here.task = before
             here.depth -= 1
@@ -312,7 +312,7 @@ class Worker(Owner):
         try:
             function, columns = tasks.opened(block.body)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
-            run.done.extend([self._failure(error, "item %d" % i) for i in run.numbers])
+            run.done.extend([self.failure(error, "item %d" % i) for i in run.numbers])
         else:
             self._loop(run, function, columns)
         here.task = before
@@ -347,9 +347,10 @@ class Worker(Owner):
             except BaseException as error:         # whatever a task raises is its outcome
                 number = run.block.first + len(done)
                 name = getattr(function, "__qualname__", None) or type(function).__name__
-                append(self._failure(error, "item %d of %s" % (number, name)))
+                append(self.failure(error, "item %d of %s" % (number, name)))
 
-    def _failure(self, error: BaseException, what: str) -> tasks.Failure:
+    def failure(self, error: BaseException, what: str) -> tasks.Failure:
+        """An error of a task as it travels; what: the task, or its item."""
         return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
 
     def _flush(self, run: Run) -> None:

@@ -125,9 +125,10 @@ def shift(how: How, first: int, offset: Any, outcomes: Sequence[Any]) -> Any:
 
 
 def _failure(error: BaseException, how: How, item: int) -> tasks.Failure:
-    where = getattr(futures._owner(), "_where", "here")
+    worker: Any = futures._owner()
     what = "item %d of %s" % (item, how.name) if how.function else "reducing the results of %s" % how.name
-    return tasks.failure(error, "%s, %s" % (where, what))
+    failure: tasks.Failure = worker.failure(error, what)
+    return failure
 
 
 # Where the items of a level come from --------------------------------------------------------------------------------
