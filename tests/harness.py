@@ -174,6 +174,14 @@ class Result(NamedTuple):
     err: str
 
 
+class TooSlow(AssertionError):
+    """A run that was ended because its time was up, with what it had written so far."""
+
+    def __init__(self, text: str, out: str, err: str) -> None:
+        super().__init__(text)
+        self.out, self.err = out, err
+
+
 class _Reader(threading.Thread):
     """Collects one stream of a run, so that a test can wait for a text while the run goes on."""
 
@@ -265,8 +273,9 @@ class Run:
         report = stacks()
         end_all()
         self.process.wait(5)
-        raise AssertionError(f"after {seconds} s: {what}: {' '.join(self.words)}\n--- stdout\n{self.out.text()[-4000:]}"
-                             f"\n--- stderr\n{self.err.text()[-4000:]}\n--- stacks\n{report}")
+        out, err = self.out.text(), self.err.text()
+        raise TooSlow(f"after {seconds} s: {what}: {' '.join(self.words)}\n--- stdout\n{out[-4000:]}"
+                      f"\n--- stderr\n{err[-4000:]}\n--- stacks\n{report}", out, err)
 
 
 ON_TERMINAL = """
