@@ -21,7 +21,20 @@ import time
 import weakref
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Callable, Deque, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import tasks
 from .calls import Call, ring
@@ -271,7 +284,7 @@ class _Source:
         return max(min(self._window, WINDOW_BYTES // self._width), 1) - self.call.held()
 
     def read_on(self, seconds: float = PULL_TIME) -> None:
-        """Take more of inputs without a length: what can be had in this time, at least one item; not past the window,
+        """Take more of inputs without a length: what can be had in this time, at least one item; not past the window
         nor on when the consumer can go on.  Batches grow while reading is quick, so that a slow input delays no item."""
         began = now = time.monotonic()
         while self.rows is not None and self.room() > 0:

@@ -323,7 +323,7 @@ class Worker(Owner):
             if run.note is self._note:
                 self._slots.append(run.slot)
             self._runs.remove(run)
-            self._flush(run)
+            self._flush(run, before is None)
 
     def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
         numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
@@ -353,8 +353,9 @@ class Worker(Owner):
         """An error of a task as it travels; what: the task, or its item."""
         return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
 
-    def _flush(self, run: Run) -> None:
-        """Send what is done; the lock is held, so that parts stay in order."""
+    def _flush(self, run: Run, last: bool = False) -> None:
+        """Send what is done; the lock is held, so that parts stay in order.  With the `last` of what this thread had to
+        do goes, in one message, that it is idle."""
         count = len(run.done) - run.sent
         if not count:
             return
@@ -372,7 +373,11 @@ class Worker(Owner):
         if len(body) > INLINE:
             self.streams.offer((run.block.owner, run.block.call, first), body)
             result, body = result._replace(size=len(body)), b""
-        self.link.send(result._replace(body=body))
+        if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
+            self._idle = True
+            self.link.send(result._replace(body=body), Idle(1))
+        else:
+            self.link.send(result._replace(body=body))
 
     # The reader thread
 
