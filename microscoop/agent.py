@@ -33,6 +33,7 @@ from .protocol import (
     WORKER,
     Died,
     End,
+    Guard,
     Kill,
     Message,
     Note,
@@ -41,9 +42,11 @@ from .protocol import (
     Printed,
     Relay,
     Spawn,
+    Unguard,
     Up,
     decode,
     encode,
+    ends_task,
 )
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
@@ -75,12 +78,13 @@ class Agent:
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
         self._stopped: Dict[int, float] = {}           # process -> when it was stopped
+        self._guarded: Dict[int, bytes] = {}           # the launcher's ssh processes, each with its directory
         self._unprinted = 0
         self._over = False
         self._heard = self._beat = time.monotonic()
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
-            Relay: self._down}
+            Relay: self._down, Guard: self._guard, Unguard: self._unguard}
         self._wake, self._signal = os.pipe()
         for end in (self._wake, self._signal):
             os.set_blocking(end, False)
@@ -100,6 +104,7 @@ class Agent:
             while not self._over:
                 self.loop.turn()
         finally:
+            self._end_guarded()
             self._end_all()
 
     # The head
@@ -128,6 +133,7 @@ class Agent:
         self.loop.after(BEAT, self._listen)
 
     def _end(self, message: End) -> None:
+        self._guarded.clear()                          # the launcher lives, and ends them itself
         self._over = True
 
     def _kill(self, message: Kill) -> None:
@@ -228,7 +234,7 @@ class Agent:
         except (EOFError, OSError):
             self.loop.forget(port.channel.reader)      # its end is told by waitpid
             return
-        self._print(port, False)
+        self._print(port, not any(map(ends_task, frames)))
         for frame in frames:
             self.loop.send(self._channel, encode(Relay(port.process, frame)), frame[0] == LATER)
 
@@ -301,6 +307,23 @@ class Agent:
         begun = b"".join(BEGUN.pack(*noted) for noted in _noted(one.note))
         one.note.close()
         self._send(Died(one.process, status, begun))
+
+    def _guard(self, message: Guard) -> None:
+        self._guarded[message.pid] = message.body
+
+    def _unguard(self, message: Unguard) -> None:
+        self._guarded.pop(message.pid, None)
+
+    def _end_guarded(self) -> None:
+        """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
+        for pid, directory in self._guarded.items():
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:                 # it has ended by itself
+                pass
+            if directory:
+                import shutil
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _end_all(self) -> None:
         """Whatever happens to us, nothing of ours stays behind."""

@@ -187,6 +187,11 @@ class Start:
         if self._tunnel:
             self._tunnel.close()
 
+    @property
+    def directory(self) -> str:
+        """That of the tunnel's socket here; "" without a tunnel."""
+        return self._tunnel.directory if self._tunnel else ""
+
     def leave(self, seconds: float) -> None:
         """The agent has ended: wait, at most so long, for ssh, which ends by itself when the host is cleaned up."""
         if self.process and self.ready:

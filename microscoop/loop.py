@@ -67,14 +67,15 @@ class Loop:
         channel.send(payload, later)
         self._dirty.add(channel)
 
-    def _flush(self, channel: Channel) -> None:
+    def flush(self, channel: Channel) -> None:
+        """Write what is queued at once, or as soon as it can be written."""
         try:
             done = channel.flush()
         except OSError:                            # the reading side sees the end, and says so
             channel.discard()
             done = True
         if not done or channel.writer in self._writers:
-            self.write(channel.writer, None if done else lambda: self._flush(channel))
+            self.write(channel.writer, None if done else lambda: self.flush(channel))
 
     def drop(self, channel: Channel) -> None:
         """Forget a channel's descriptors and what it still had to write."""
@@ -85,7 +86,7 @@ class Loop:
     def turn(self, seconds: Optional[float] = None) -> None:
         """Write what is queued, wait (so many seconds at most), and call back for what has happened."""
         while self._dirty:
-            self._flush(self._dirty.pop())
+            self.flush(self._dirty.pop())
         if self._timers:
             left = max(self._timers[0][0] - time.monotonic(), 0)
             seconds = left if seconds is None else min(left, seconds)

@@ -14,7 +14,7 @@ from struct import error as StructError
 from typing import Any, Dict, NamedTuple, Tuple, Type, Union
 
 FRAME_LIMIT = 1 << 19
-LATER = 11                        # the code of Piece: pieces go behind everything else
+RESULT, LATER = 2, 11             # the codes of Result, and of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
 
@@ -45,6 +45,7 @@ class Result(NamedTuple):
     count: int
     spent: int        # nanoseconds
     worker: int
+    over: int         # 1: the last that this run says, 0: its task is at work still
     size: int         # as in Block
     body: bytes = b""
 
@@ -197,6 +198,17 @@ class Note(NamedTuple):
     body: bytes = b""
 
 
+class Guard(NamedTuple):
+    """launcher -> its own agent: if I die, end this process group (an ssh) and remove the directory in the body."""
+    pid: int
+    body: bytes = b""
+
+
+class Unguard(NamedTuple):
+    """launcher -> its own agent: I have ended it myself."""
+    pid: int
+
+
 class Relay(NamedTuple):
     """head <-> agent: a frame to or from one process of that host."""
     process: int
@@ -204,17 +216,27 @@ class Relay(NamedTuple):
 
 
 Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Shared, Piece,
-                Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay]
+                Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
+                Unguard]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
-    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIBQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
+    31: (Guard, "Q"), 32: (Unguard, "Q"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
+
+
+def ends_task(frame: bytes) -> bool:
+    """Whether a task of its sender has just ended, so that an unfinished line of its output is all there will be."""
+    if frame[0] != RESULT:
+        return False
+    message = decode(frame)
+    return isinstance(message, Result) and bool(message.over)
 
 
 def encode(message: Message) -> bytes:

@@ -31,6 +31,7 @@ from .protocol import (
     ORIGIN,
     Died,
     End,
+    Guard,
     Message,
     Note,
     Ping,
@@ -39,9 +40,11 @@ from .protocol import (
     ProtocolError,
     Relay,
     Spawn,
+    Unguard,
     Up,
     decode,
     encode,
+    ends_task,
 )
 from .report import FULL, Outlet, Reporter
 
@@ -175,7 +178,7 @@ class Server:
         except (EOFError, OSError):
             self._loop.forget(port.channel.reader)     # the agent tells its end
             return
-        self._print(port, False)
+        self._print(port, not any(map(ends_task, frames)))
         for frame in frames:
             self._hear(self._head, port.process, frame)
 
@@ -202,6 +205,10 @@ class Server:
         machine.start = start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
         self._loop.read(start.sock.fileno(), lambda: self._start_read(machine))
         self._loop.read(start.stderr, lambda: self._start_stderr(machine))
+        head = self._head.channel
+        if start.process is not None and head is not None:
+            self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
+            self._loop.flush(head)                     # at once: we may be killed before the next turn
         self._watch_start(machine, start)
         self._start_step(machine)
 
@@ -299,6 +306,8 @@ class Server:
         if start is not None:
             self._loop.forget(start.sock.fileno())
             self._loop.forget(start.stderr)
+            if start.process is not None:
+                self._tell(self._head, Unguard(start.process.pid))
             start.close()
 
     # Agents

@@ -31,8 +31,8 @@ class Tunnel:
         base = tempfile.gettempdir()
         if len(base) > 60 or re.search("[^A-Za-z0-9/_.-]", base):
             base = "/tmp"  # a socket's name has at most some 100 bytes, and ssh gives a meaning to : % $ and more
-        self._directory = tempfile.mkdtemp(prefix="microscoop-", dir=base)
-        self._here = os.path.join(self._directory, "s")
+        self.directory = tempfile.mkdtemp(prefix="microscoop-", dir=base)
+        self._here = os.path.join(self.directory, "s")
         self._there = f"/tmp/microscoop-{os.urandom(8).hex()}/s"
         self._key, self._ticket = os.urandom(32), os.urandom(TICKET)
         self.options = ("-o", "StreamLocalBindUnlink=yes", "-L", f"{self._here}:{self._there}")  # for ssh
@@ -59,7 +59,7 @@ class Tunnel:
 
     def close(self) -> None:
         """Remove the socket's directory; ssh leaves its sockets behind."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def accept_head(stdin: int, order: dict[str, str], listening: Callable[[], None]) -> int:
