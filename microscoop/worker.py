@@ -362,7 +362,8 @@ class Worker(Owner):
         now = time.perf_counter_ns()
         part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
         run.sent += count
-        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number, 0)
+        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number,
+                        int(run not in self._runs), 0)
         run.since = now
         if run.home:
             call = self.calls.get(run.block.call)
