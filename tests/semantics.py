@@ -257,6 +257,32 @@ def give_bad_traveller(_=None):
     return BadTraveller()
 
 
+TRAVELS = []
+
+
+class Traveller:
+    """Says in which threads it is pickled and rebuilt."""
+
+    def __reduce__(self):
+        TRAVELS.append(threading.current_thread().name)
+        return rebuild_traveller, ()
+
+
+def rebuild_traveller():
+    TRAVELS.append(threading.current_thread().name)
+    return Traveller()
+
+
+class TravellingError(Exception):
+    def __reduce__(self):
+        return rebuild_travelling_error, ()
+
+
+def rebuild_travelling_error():
+    TRAVELS.append(threading.current_thread().name)
+    return TravellingError()
+
+
 def recurse():
     return recurse() + 1
 
@@ -649,6 +675,12 @@ class Pep3148(Case):
         self.assertEqual(future.exception().args, ("k",))
         self.assertTrue(future.done())
 
+    def test_a_result_that_is_asked_for_twice_is_one_object(self):
+        future = pool.submit(append, [], 1)
+        self.assertIs(future.result(), future.result())
+        failed = pool.submit(fail, ValueError())
+        self.assertIs(failed.exception(), failed.exception())
+
     def test_the_exception_of_a_success_is_None(self):
         self.assertIsNone(pool.submit(square, 1).exception())
 
@@ -658,7 +690,7 @@ class Pep3148(Case):
     def test_result_and_exception_keep_to_their_timeouts(self):
         gate, (future,) = self.held("value")
         for method in (future.result, future.exception):
-            for timeout in (0, 0.05):
+            for timeout in (-1, 0, 0.05):
                 begin = time.monotonic()
                 with self.assertRaises(pool.TimeoutError):
                     method(timeout=timeout)
@@ -913,6 +945,30 @@ class Copies(Case):
             self.assertTrue(pool.submit(identity, data).result() == data, size)
         blocks = [bytes([number]) * 700_000 for number in range(20)]
         self.assertTrue(list(pool.map(identity, blocks)) == blocks)
+
+
+    def test_objects_are_pickled_and_rebuilt_in_the_users_own_threads(self):
+        TRAVELS.clear()
+        pool.submit(identity, Traveller()).result()
+        list(pool.map(identity, [Traveller(), Traveller()]))
+        list(pool.map(identity, iter([Traveller(), Traveller()])))
+        list(pool.map_as_completed(identity, [Traveller()]))
+        self.assertIsInstance(pool.submit(fail_with, TravellingError).exception(), TravellingError)
+        self.assertIn("MainThread", TRAVELS)
+        self.assertEqual(set(TRAVELS), {"MainThread"})
+
+    @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs /proc")
+    def test_what_has_been_delivered_takes_no_memory(self):
+        processes = [os.getpid(), os.getppid(), parent_of(os.getppid()), *set(pool.map(where, range(10 * WORKERS)))]
+        before = []
+        for _ in range(2):
+            for _ in range(60):
+                pool.submit(identity, bytes(1 << 20)).result()
+            list(pool.map(len, [bytes(1 << 20)] * 40))
+            if not before:
+                before = [resident(pid) for pid in processes]
+        for pid, size in zip(processes, before):
+            self.assertLess(resident(pid) - size, 24 << 20)
 
 
 class Eager(Case):

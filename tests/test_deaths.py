@@ -125,6 +125,46 @@ if __name__ == "__main__":
                 self.assertEqual(result.err.count("WorkerLost"), 1, result.err)
                 self.path.unlink()
 
+    def test_a_death_while_an_argument_is_rebuilt_or_a_result_is_pickled_is_that_items(self):
+        for moment in ("rebuilt", "pickled"):
+            with self.subTest(moment):
+                self.check(self.go(f"""
+def rebuild(k, origin):
+    if {moment == "rebuilt"} and k == 7 and os.getpid() != origin:
+        die("exit")
+    return Thing(k, origin)
+class Thing:
+    def __init__(self, k, origin):
+        self.k, self.origin = k, origin
+    def __reduce__(self):
+        if {moment == "pickled"} and self.k == 7 and os.getpid() != self.origin:
+            die("exit")
+        return rebuild, (self.k, self.origin)
+def task(thing):
+    return thing
+if __name__ == "__main__":
+    found = [futures.submit(task, Thing(k, os.getpid())) for k in range(12)]
+    print([k for k, future in enumerate(found) if future.exception() is not None])
+    results = futures.map(task, [Thing(k, os.getpid()) for k in range(12)])
+    try:
+        for k, thing in enumerate(results):
+            pass
+    except WorkerLost as error:
+        print(k, error.item)
+""", "--retries", "0"), "[7]\n6 7\n")
+
+    def test_large_arguments_and_results_survive_the_deaths_of_workers(self):
+        self.check(self.go("""
+def task(k, data):
+    if k % 3 == 0 and not os.path.exists(sys.argv[1] + str(k)):
+        open(sys.argv[1] + str(k), "w").close()
+        die("kill")
+    return data[::-1]
+if __name__ == "__main__":
+    datas = [bytes([k]) * (1 << 20) + os.urandom(1 << 20) for k in range(10)]
+    print(all(result == data[::-1] for result, data in zip(futures.map(task, range(10), datas), datas)))
+"""), "True\n")
+
     def test_a_map_gives_all_results_before_its_culprit(self):
         self.check(self.go("""
 def task(k):

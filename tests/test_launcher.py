@@ -36,8 +36,8 @@ class AsUnderPlainPython(harness.TestCase):
 
     def both(self, text, *args, stdin=None, cwd=None):
         path = self.script(self.guarded(text))
-        plain = harness.plain(path, *args, stdin=stdin, cwd=cwd)
-        ours = harness.run("-q", "-n", "1", path, *args, stdin=stdin, cwd=cwd)
+        plain = harness.plain(path, *args, stdin=stdin, cwd=cwd, timeout=15)
+        ours = harness.run("-q", "-n", "1", path, *args, stdin=stdin, cwd=cwd, timeout=15)
         return plain, ours
 
     @staticmethod
@@ -126,6 +126,25 @@ class AsUnderPlainPython(harness.TestCase):
             print("end")
         """)
 
+    def test_a_child_that_the_script_forks_ends_as_it_likes(self):
+        for end in ("sys.exit(3)", "raise ValueError('in the child')", "os._exit(4)", "pass"):
+            with self.subTest(end):
+                result = self.check_same(f"""
+                    import os, sys
+                    if os.fork() == 0:
+                        {end}
+                    else:
+                        print("parent", os.wait()[1])
+                """)
+                self.assertIn("parent", result.out)
+
+    def test_a_script_whose_path_has_blanks_and_other_letters(self):
+        folder = harness.TEMP / "a folder of Zoë's"
+        folder.mkdir()
+        (folder / "my script.py").write_text("if __name__ == '__main__':\n    import sys; print(sys.argv, __file__)\n")
+        path = folder / "my script.py"
+        self.assertEqual(harness.run("-q", "-n", "1", path, "a b"), harness.plain(path, "a b"))
+
     def test_a_script_in_another_encoding(self):
         path = self.script("")
         text = "# -*- coding: latin-1 -*-\nif __name__ == '__main__': print('é', ascii('é'))\n"
@@ -195,6 +214,37 @@ class Runs(harness.TestCase):
         """)
         runs = [harness.start("-q", "-n", "2", path, str(number)) for number in range(8)]
         self.assertEqual([run.finish(30).out for run in runs], [f"[1, {n}, {n * n}]\n" for n in range(8)])
+
+    def test_a_script_that_forks_goes_on_using_its_workers(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import os, sys
+            from microscoop import futures
+            if __name__ == "__main__":
+                future = futures.submit(abs, -1)
+                if os.fork() == 0:
+                    sys.exit(0)
+                os.wait()
+                print(future.result(), list(futures.map(abs, range(-3, 0))))
+        """), timeout=15)
+        self.assertEqual(result, (0, "1 [3, 2, 1]\n", ""))
+
+    def test_the_options_for_the_workers_surroundings(self):
+        folder = harness.TEMP / "elsewhere"
+        folder.mkdir()
+        (folder / "module_of_elsewhere.py").write_text("here = 5\n")
+        words = ["-p", folder, "--pythonpath", folder, "--nice", "3"]
+        env = ["--env", "ONE=1", "--env", "TWO", "--env", "EMPTY="]
+        result = harness.run("-q", "-n", "2", *words, *env, self.script("""
+            import os
+            from microscoop import futures
+            def look(_):
+                import module_of_elsewhere
+                return (os.getcwd(), os.environ["ONE"], os.environ["TWO"], os.environ["EMPTY"], os.nice(0),
+                        module_of_elsewhere.here)
+            if __name__ == "__main__":
+                print(set(futures.map(look, range(9))))
+        """), env={"TWO": "two words"})
+        self.assertEqual(result, (0, f"{ {(str(folder), '1', 'two words', '', 3, 5)} }\n", ""))
 
     def test_a_run_inside_a_task_of_a_run(self):
         path = self.script("""
