@@ -38,6 +38,12 @@ LAUNCHED = __name__ in ("__main__", "__mp_main__") and "microscoop" in sys.modul
 WORKERS = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdigit() else 3
 
 
+def once(test):
+    """Marks a case that does not depend on the number of workers: it runs with three only."""
+    test.once = True
+    return test
+
+
 class Threads:
     """A ThreadPoolExecutor that looks like the module microscoop.futures."""
 
@@ -642,11 +648,13 @@ class Pep3148(Case):
             next(results)
         self.assertTrue(0.2 < time.monotonic() - begin < 2, time.monotonic() - begin)
 
+    @once
     def test_map_with_a_timeout_still_gives_what_is_ready_afterwards(self):
         results = pool.map(square, [2, 3], timeout=0.2)
         time.sleep(0.3)
         self.assertEqual(list(results), [4, 9])
 
+    @once
     def test_closing_a_map_cancels_what_has_not_started(self):
         self.check_that_the_rest_is_cancelled(lambda results: results.close())
 
@@ -929,6 +937,7 @@ class Copies(Case):
         found = list(pool.map_as_completed(the_same, range(200)))
         self.assertEqual(len({id(value) for value in found}), 200)
 
+    @once
     def test_values_keep_their_types(self):
         values = [1, True, 1.0, None, "a", b"a", 1j, Color.RED, Text("t"), 10 ** 40, -0.0, float("inf"), "\udc80", "",
                   (1, [2]), {3: {4}}, frozenset([5]), bytearray(b"6"), Ellipsis, NotImplemented, int, Mine, square]
@@ -939,6 +948,7 @@ class Copies(Case):
             self.assertEqual(pool.submit(kinds, value).result(), (type(value).__name__, value))
             self.assertEqual(list(pool.map(identity, [value] * 3)), [value] * 3)
 
+    @once
     def test_large_values_travel_whole(self):
         for size in (255 * 1024, 256 * 1024 + 1, 3 * 1024 * 1024 + 7, 20 * 1024 * 1024):
             data = os.urandom(1024) * (size // 1024) + b"x" * (size % 1024)
@@ -958,6 +968,7 @@ class Copies(Case):
         self.assertEqual(set(TRAVELS), {"MainThread"})
 
     @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs /proc")
+    @once
     def test_what_has_been_delivered_takes_no_memory(self):
         processes = [os.getpid(), os.getppid(), parent_of(os.getppid()), *set(pool.map(where, range(10 * WORKERS)))]
         before = []
@@ -1105,6 +1116,7 @@ class Inputs(Case):
     def test_an_input_without_length_goes_on_beyond_its_window(self):
         self.assertEqual(list(pool.map(identity, iter(range(25_000)))), list(range(25_000)))
 
+    @once
     def test_an_input_without_length_is_read_at_most_64_MiB_ahead(self):
         source = Source(bytes(4 << 20) for _ in range(40))
         results = pool.map(len, source)
@@ -1125,6 +1137,7 @@ class Inputs(Case):
             self.assertEqual(list(pool.map(square, list(range(50)), buffersize=size)), [n ** 2 for n in range(50)])
 
     @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs /proc")
+    @once
     def test_an_endless_input_takes_flat_memory(self):
         processes = [os.getpid(), os.getppid(), parent_of(os.getppid())]  # the origin, its agent, the launcher
         results = pool.map(square, itertools.count())
@@ -1135,6 +1148,7 @@ class Inputs(Case):
             self.assertLess(resident(pid) - size, 16 << 20)
 
     @unittest.skipUnless(os.path.exists("/proc/self/statm"), "needs /proc")
+    @once
     def test_the_results_of_a_long_range_take_flat_memory(self):
         processes = [os.getpid(), os.getppid(), parent_of(os.getppid())]
         results = pool.map(square, range(10 ** 9))
@@ -1155,6 +1169,7 @@ class Inputs(Case):
         self.assertEqual(sum(1 for _ in pool.map_as_completed(identity, source, buffersize=3)), 300)
         self.assertEqual(source.threads, {threading.get_ident()})
 
+    @once
     def test_a_slow_input_does_not_delay_ready_results(self):
         for step, count in ((0.02, 30), (0.3, 3)):
             made = []
@@ -1243,6 +1258,7 @@ class Maps(Case):
         results.close()
         wait_until(lambda: sorted(map(int, self.notes(path))) == list(range(30)))
 
+    @once
     def test_leaving_a_loop_cancels_the_rest(self):
         path = self.path()
         for _ in pool.map(functools.partial(note_and_nap, path, 0.005), itertools.count()):
@@ -1355,6 +1371,7 @@ class Errors(Case):
     def test_an_exception_without_a_text_still_arrives(self):
         self.assertIn("WithoutText", type(pool.submit(fail_with, WithoutText).exception()).__name__)
 
+    @once
     def test_an_exception_with_any_characters_arrives(self):
         for message in ("é日本\U0001f600", "\udcff lone surrogate", "\0", "x" * 2_000_000):
             error = pool.submit(fail_with, ValueError, message).exception()
@@ -1503,6 +1520,7 @@ class Callbacks(Case):
         future.add_done_callback(lambda future: found.append(pool.submit(add, future.result()).result()))
         wait_until(lambda: found == [9])
 
+    @once
     def test_a_slow_callback_delays_no_result(self):
         first = pool.submit(square, 3)
         first.add_done_callback(lambda _: time.sleep(0.5))
@@ -1531,20 +1549,24 @@ class Names(Case):
         self.assertEqual(os.path.realpath(here["path"]), os.path.dirname(os.path.realpath(__file__)))
         self.assertEqual(os.path.abspath(here["argv"][0]), os.path.abspath(here["file"]))
 
+    @once
     def test_multiprocessing_works_inside_a_task(self):
         self.assertEqual(pool.submit(spawn_a_process).result(), (0, 25))
         self.assertEqual(pool.submit(fork_a_process).result(), [1, 4, 9])
 
+    @once
     def test_multiprocessing_works_in_the_origin(self):
         self.assertEqual(spawn_a_process(), (0, 25))
         self.assertEqual(fork_a_process(), [1, 4, 9])
 
+    @once
     def test_neither_script_nor_tasks_have_microscoops_signal_handlers(self):
         usual = dict.fromkeys(signal_handlers(), True)
         self.assertEqual(pool.submit(signal_handlers).result(), usual)
         self.assertEqual(signal_handlers(), usual)
         self.assertIs(signal.getsignal(signal.SIGINT), signal.default_int_handler)
 
+    @once
     def test_a_worker_leads_its_group_reads_nothing_and_hands_nothing_down(self):
         found = pool.submit(place_in_the_system).result()
         self.assertEqual(found, {"leads its group": True, "stdin": "", "descriptor 0": b""})
@@ -1602,11 +1624,17 @@ class Report(unittest.TestResult):
     addFailure = addError = _bad
 
 
+def names(kind, workers):
+    """The cases of a class that are to be run with so many workers."""
+    found = unittest.TestLoader().getTestCaseNames(kind)
+    return [name for name in found if workers == 3 or not hasattr(getattr(kind, name), "once")]
+
+
 def cases(pattern=""):
     """All cases whose name holds the pattern; without microscoop those of PEP 3148."""
     kinds = [kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Case)]
-    suite = [kind(name) for kind in kinds for name in unittest.TestLoader().getTestCaseNames(kind)]
-    return [case for case in suite if pattern in case.id() and (LAUNCHED or isinstance(case, Pep3148))]
+    suite = [kind(name) for kind in kinds if LAUNCHED or kind is Pep3148 for name in names(kind, WORKERS)]
+    return [case for case in suite if pattern in case.id()]
 
 
 def main(patterns):

@@ -318,8 +318,8 @@ def task(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1000000))
     return seconds
 if __name__ == "__main__":
-    print(futures.submit(task, 2.5).result())
-"""), "2.5\n")
+    print(futures.submit(task, 1.5).result())
+"""), "1.5\n")
         self.assertEqual(len(self.notes()), 1)
 
 

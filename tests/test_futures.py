@@ -53,7 +53,7 @@ class Shared(harness.TestCase):
                  and issubclass(kind, semantics.Case) and (cls.workers or kind is semantics.Pep3148)]
         cls.names = []
         for kind in kinds:
-            for name in unittest.TestLoader().getTestCaseNames(kind):
+            for name in semantics.names(kind, cls.workers or 3):
                 cls.names.append(f"{kind.__name__}.{name}")
                 words = name.replace("test_", f"test_{kind.__name__}_", 1)
                 setattr(cls, words, lambda self, case=cls.names[-1]: self.check(case))

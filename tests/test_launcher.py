@@ -461,7 +461,7 @@ if __name__ == "__main__":
         run = self.start("""
 import subprocess
 def child(n):
-    return subprocess.call(["sleep", "2"])
+    return subprocess.call(["sleep", "1"])
 if __name__ == "__main__":
     opened = [futures.submit(child, n) for n in range(3)]
     time.sleep(0.2)
