@@ -33,6 +33,7 @@ from .protocol import (
     WORKER,
     Died,
     End,
+    Garbled,
     Guard,
     Kill,
     Message,
@@ -40,6 +41,7 @@ from .protocol import (
     Ping,
     Print,
     Printed,
+    ProtocolError,
     Relay,
     Spawn,
     Unguard,
@@ -111,13 +113,12 @@ class Agent:
 
     def _from_head(self) -> None:
         try:
-            frames = self._channel.receive()
-        except (EOFError, OSError):
+            messages = [decode(frame, self._handlers) for frame in self._channel.receive()]
+        except (EOFError, OSError, ProtocolError):
             self._over = True
             return
         self._heard = time.monotonic()
-        for frame in frames:
-            message = decode(frame)
+        for message in messages:
             self._handlers[type(message)](message)
 
     def _send(self, message: Message) -> None:
@@ -233,6 +234,10 @@ class Agent:
             frames = port.frames()
         except (EOFError, OSError):
             self.loop.forget(port.channel.reader)      # its end is told by waitpid
+            return
+        except ProtocolError as error:                 # the head has it ended
+            self.loop.forget(port.channel.reader)
+            self._send(Garbled(port.process, str(error).encode()))
             return
         self._print(port, not any(map(ends_task, frames)))
         for frame in frames:

@@ -510,3 +510,4 @@ _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Unfit: Broker._unfit, Quiet: Broker._quiet,
     Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece, Shared: Broker._piece,
 }
+SAID = _MESSAGES.keys()    # what processes may say

@@ -54,7 +54,8 @@ class Frames:
         """Room for at least so many bytes, and for the whole of a frame whose length is known."""
         if self._end - self._start >= 4:
             (length,) = HEADER.unpack_from(self._buffer, self._start)
-            count = max(count, self._start + 4 + length - self._end)
+            if length <= self._limit:              # else nobody should read on, and there is no room for it
+                count = max(count, self._start + 4 + length - self._end)
         if self._end + count > len(self._buffer):
             kept = self._buffer[self._start:self._end]
             if len(kept) + count > len(self._buffer):
@@ -83,11 +84,11 @@ class Channel:
     not hold up a heartbeat.
     """
 
-    def __init__(self, reader: int, writer: int) -> None:
+    def __init__(self, reader: int, writer: int, limit: int = FRAME_LIMIT) -> None:
         self.reader, self.writer = reader, writer
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        self._frames = Frames()
+        self._frames = Frames(limit)
         self._first: Deque[bytes] = deque()
         self._later: Deque[bytes] = deque()
         self._current: memoryview = memoryview(b"")

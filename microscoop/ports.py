@@ -9,6 +9,7 @@ import os
 from typing import Dict, Iterator, List, Tuple
 
 from .channel import Channel
+from .protocol import SAID_LIMIT, ProtocolError
 
 PRINT_LIMIT = 1 << 16
 
@@ -18,14 +19,16 @@ class Port:
 
     def __init__(self, process: int, sock: int, out: int, err: int) -> None:
         self.process = process
-        self.channel = Channel(sock, sock)
+        self.channel = Channel(sock, sock, SAID_LIMIT)
         self.pipes: Dict[int, int] = {out: 1, err: 2} if out >= 0 else {}
         self._tails: Dict[int, bytes] = {1: b"", 2: b""}
         for pipe in self.pipes:
             os.set_blocking(pipe, False)
 
     def printed(self, whole: bool) -> Iterator[Tuple[int, bytes]]:
-        """What it has written so far, as (stream, text): `whole` lines only, or the unfinished last one too."""
+        """What it has written so far, as (stream, text): `whole` lines only, or the unfinished last one too.
+
+        A line longer than PRINT_LIMIT comes in parts."""
         for pipe, stream in list(self.pipes.items()):
             try:
                 data = os.read(pipe, PRINT_LIMIT)
@@ -35,7 +38,7 @@ class Port:
                 if not data:
                     self._close(pipe)
             text = self._tails[stream] + data
-            cut = text.rfind(b"\n") + 1 if whole else len(text)
+            cut = text.rfind(b"\n") + 1 if whole and len(text) < PRINT_LIMIT else len(text)
             self._tails[stream] = text[cut:]
             if cut:
                 yield stream, text[:cut]
@@ -45,11 +48,11 @@ class Port:
         return self.channel.receive()
 
     def last(self) -> Iterator[bytes]:
-        """All that is left to read from a process that has ended."""
+        """All that is left to read from a process that has ended, as far as it makes sense."""
         while True:
             try:
                 frames = self.frames()
-            except (EOFError, OSError):
+            except (EOFError, OSError, ProtocolError):
                 return
             if not frames:
                 return

@@ -4,16 +4,18 @@ A frame on the wire is what `multiprocessing.connection` sends: four bytes of le
 many bytes.  Inside, the first byte names the message, fixed numbers follow, and what is left is the body.  Bodies of
 tasks and results are opaque here and in the broker: only the two ends of a task unpickle them.
 
-No frame is longer than FRAME_LIMIT.  A body above INLINE stays with its sender, as a stream: the message says its size,
-the receiver asks (`Pull`) and gets it in pieces (`Piece`), with at most WINDOW bytes on their way.
+No frame is longer than FRAME_LIMIT, and none that a process sends is longer than SAID_LIMIT, so that Relay can wrap it.
+A body above INLINE stays with its sender, as a stream: the message says its size, the receiver asks (`Pull`) and gets
+it in pieces (`Piece`), with at most WINDOW bytes on their way.
 """
 from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Dict, NamedTuple, Tuple, Type, Union
+from typing import Any, Container, Dict, NamedTuple, Tuple, Type, Union
 
 FRAME_LIMIT = 1 << 19
+SAID_LIMIT = FRAME_LIMIT - 64
 RESULT, LATER = 2, 11             # the codes of Result, and of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
@@ -209,6 +211,12 @@ class Unguard(NamedTuple):
     pid: int
 
 
+class Garbled(NamedTuple):
+    """agent -> head: what this process says is not this protocol, for this reason; it is heard no more."""
+    process: int
+    body: bytes = b""
+
+
 class Relay(NamedTuple):
     """head <-> agent: a frame to or from one process of that host."""
     process: int
@@ -217,7 +225,7 @@ class Relay(NamedTuple):
 
 Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Shared, Piece,
                 Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
-                Unguard]
+                Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIBQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
@@ -225,18 +233,16 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
-    31: (Guard, "Q"), 32: (Unguard, "Q"),
+    31: (Guard, "Q"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
+_OVER = Struct("!BIIQIQI").size   # where a Result says so
 
 
 def ends_task(frame: bytes) -> bool:
     """Whether a task of its sender has just ended, so that an unfinished line of its output is all there will be."""
-    if frame[0] != RESULT:
-        return False
-    message = decode(frame)
-    return isinstance(message, Result) and bool(message.over)
+    return frame[0] == RESULT and frame[_OVER:_OVER + 1] == b"\1"
 
 
 def encode(message: Message) -> bytes:
@@ -247,13 +253,15 @@ def encode(message: Message) -> bytes:
     return pack(code, *message)
 
 
-def decode(frame: bytes) -> Message:
-    """The message in a frame.  Raises ProtocolError for anything else."""
+def decode(frame: bytes, known: Container[Type[Any]] = _PACK) -> Message:
+    """The message in a frame, if it is one of those `known`.  Raises ProtocolError for anything else."""
     try:
         cls, form, has_body = _UNPACK[frame[0]]
         numbers = form.unpack_from(frame)[1:]
     except (IndexError, KeyError, StructError) as error:
         raise ProtocolError("not a message: %r" % bytes(frame[:32])) from error
+    if cls not in known:
+        raise ProtocolError("%s is not for this side to say" % cls.__name__)
     if has_body:
         return cls(*numbers, frame[form.size:])  # type: ignore[no-any-return]
     if len(frame) != form.size:

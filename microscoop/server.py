@@ -31,7 +31,9 @@ from .protocol import (
     ORIGIN,
     Died,
     End,
+    Garbled,
     Guard,
+    Kill,
     Message,
     Note,
     Ping,
@@ -49,6 +51,7 @@ from .protocol import (
 from .report import FULL, Outlet, Reporter
 
 GONE = "its ssh or its agent has ended"
+SPOILED = "written to the descriptor that leads to its launcher"
 LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
 BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
@@ -92,6 +95,7 @@ class Server:
         self._interrupted = -TWICE
         self._parcel: Any = None
         self._said_once: Set[str] = set()
+        self._expelled: Set[int] = set()           # processes that did not keep to the protocol
         self._doubtful = 0                         # hosts that are left out, not said yet
         self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
         self._actions: Dict[type, Callable[[Any], None]] = {
@@ -99,7 +103,8 @@ class Server:
             broker.Over: self._over}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
             Relay: self._relayed, Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
-            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace"))}
+            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
+            Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
 
     def run(self) -> int:
         """Until the script has ended; its exit status."""
@@ -177,6 +182,9 @@ class Server:
             frames = port.frames()
         except (EOFError, OSError):
             self._loop.forget(port.channel.reader)     # the agent tells its end
+            return
+        except ProtocolError as error:
+            self._expel(self._head, port.process, error)
             return
         self._print(port, not any(map(ends_task, frames)))
         for frame in frames:
@@ -321,13 +329,12 @@ class Server:
         channel = machine.channel
         assert channel is not None
         try:
-            frames = channel.receive(data)
+            messages = [decode(frame, self._words) for frame in channel.receive(data)]
         except (EOFError, OSError, ProtocolError) as error:
             self._lost(machine, str(error) if isinstance(error, ProtocolError) else GONE)
             return
         machine.heard = time.monotonic()
-        for frame in frames:
-            message = decode(frame)
+        for message in messages:
             if machine.channel is channel:
                 self._words[type(message)](machine, message)
 
@@ -420,8 +427,26 @@ class Server:
 
     def _hear(self, machine: Machine, process: int, frame: bytes) -> None:
         """A frame of a process, which must be one of that machine."""
-        if self._where.get(process) is machine:
-            self._handle(broker.Heard(process, decode(frame)))
+        if self._where.get(process) is not machine:
+            return
+        try:
+            message = decode(frame, broker.SAID)
+        except ProtocolError as error:
+            self._expel(machine, process, error)
+        else:
+            self._handle(broker.Heard(process, message))
+
+    def _expel(self, machine: Machine, process: int, why: object) -> None:
+        """What it says is not our protocol, say since a task wrote to the wrong descriptor: hear it no more, end it."""
+        if self._where.get(process) is not machine:
+            return
+        del self._where[process]
+        self._expelled.add(process)
+        if process in machine.ports:
+            self._loop.forget(machine.ports[process].channel.reader)
+        name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
+        self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
+        self._tell(machine, Kill(process))
 
     def _up(self, machine: Machine, message: Up) -> None:
         self._where[message.process] = machine
@@ -440,18 +465,20 @@ class Server:
             self._loop.drop(port.channel)
             port.close()
         self._where.pop(message.process, None)
+        how = "was ended, as it had " + SPOILED if message.process in self._expelled else _how(message.status)
+        self._expelled.discard(message.process)
         if message.process == self._origin:
-            self._origin_ended(message.status)
+            self._origin_ended(message.status, how)
         begun = tuple(BEGUN.iter_unpack(message.body[:len(message.body) // BEGUN.size * BEGUN.size]))
-        why = "%s\n%s" % (machine.name, _how(message.status))
+        why = "%s\n%s" % (machine.name, how)
         self._handle(broker.ProcessDied(message.process, why, begun))
         self._check_workers()
 
-    def _origin_ended(self, status: int) -> None:
+    def _origin_ended(self, status: int, how: str) -> None:
         if self._status is not None:
             return
         if os.WIFSIGNALED(status):
-            self._report.error("the origin %s" % _how(status))
+            self._report.error("the origin %s" % how)
             self._status = 128 + os.WTERMSIG(status)
         else:
             self._status = os.WEXITSTATUS(status)
@@ -609,8 +636,15 @@ def _how(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         hint = " (out of memory?)" if number == signal.SIGKILL else ""
-        return "was killed by %s%s" % (signal.Signals(number).name, hint)
+        return "was killed by %s%s" % (_signal_name(number), hint)
     return "exited with status %d" % os.WEXITSTATUS(status)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:                                 # one of the real-time signals
+        return "signal %d" % number
 
 
 def _end_child(pid: int, limit: float) -> None:
