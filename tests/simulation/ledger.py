@@ -1,0 +1,149 @@
+"""Who must hold each item, by the broker's events and actions; compared with what the broker has, after each event."""
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Callable, Dict, List, Optional
+
+from microscoop.broker import Broker, Event, Heard, HostDown, Process, ProcessDied, Send
+from microscoop.protocol import CHARGED, FREE, WORKER, Block, Drop, Lost, Result, Taken
+
+from .streams import Key
+from .world import Violation
+
+MOST_BACKS = 20            # no item needs to be given back more often
+
+
+class Ledger:
+    """Who holds each item: 0 for the stock, n for a process, -n once process n has its result as a stream."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._holders: Dict[Key, int] = {}
+        self.deaths: Counter[Key] = Counter()      # of processes that held the item
+        self.backs: Counter[Key] = Counter()       # how often living ones gave it back
+        self._handlers: Dict[type, Callable[[int, Any], None]] = {
+            Block: self._given, Result: self._answered, Lost: self._lost, Taken: self._taken}
+
+    def before(self, event: Event) -> None:
+        """Note what the broker is about to hear."""
+        if not isinstance(event, Heard) or event.process not in self._broker.processes:
+            return
+        message = event.message
+        if isinstance(message, Block):
+            for key in _keys(event.process, message):
+                self._move(key, None, 0, "sent by its owner")
+        elif isinstance(message, Drop):
+            self._forget(lambda key: key[0] == event.process and message.call in (0, key[1]))  # type: ignore[union-attr]
+
+    def after(self, event: Event, actions: List[Any]) -> None:
+        """Note what the broker has decided, and compare."""
+        for action in actions:
+            if type(action) is Send:
+                handler = self._handlers.get(type(action.message))
+                if handler is not None:
+                    handler(action.process, action.message)
+        if isinstance(event, (HostDown, ProcessDied)):
+            self._forget(lambda key: key[0] not in self._broker.processes)
+        self._compare()
+
+    def heard_from_holder(self, event: Event) -> bool:
+        """Whether it is a result of one who holds the items."""
+        if not isinstance(event, Heard) or type(event.message) is not Result:
+            return False
+        return all(self._holders.get(key) == event.process for key in _keys(event.message.owner, event.message))
+
+    def holds(self, worker: int, block: Block) -> bool:
+        """Whether a worker holds something of a block."""
+        return any(self._holders.get(key) == worker for key in _keys(block.owner, block))
+
+    def _forget(self, which: Callable[[Key], bool]) -> None:
+        for key in [key for key in self._holders if which(key)]:
+            del self._holders[key]
+
+    def _move(self, key: Key, before: Optional[int], after: Optional[int], how: str) -> None:
+        if self._holders.get(key) != before:
+            raise Violation("item %s is %s, but its holder was %s" % (key, how, self._holders.get(key)))
+        if after is None:
+            del self._holders[key]
+        else:
+            self._holders[key] = after
+
+    def _given(self, worker: int, block: Block) -> None:
+        for key in _keys(block.owner, block):
+            self._move(key, 0, worker, "given to %d" % worker)
+
+    def _answered(self, owner: int, result: Result) -> None:
+        for key in _keys(owner, result):
+            self._move(key, result.worker, -result.worker if result.size else None, "answered by %d" % result.worker)
+
+    def _taken(self, worker: int, message: Taken) -> None:
+        for key in _keys(message.owner, message):
+            self._move(key, -worker, None, "taken from %d" % worker)
+
+    def _lost(self, owner: int, message: Lost) -> None:
+        for key in _keys(owner, message):
+            holder = self._holders.get(key, 0)
+            dead = abs(holder) not in self._broker.processes
+            if not holder or not dead and message.verdict != FREE or message.verdict == CHARGED and message.count > 1:
+                raise Violation("%s is told for item %s, which %d holds" % (message, key, holder))
+            self.deaths[key] += dead
+            self.backs[key] += not dead
+            if self.backs[key] > MOST_BACKS:
+                raise Violation("item %s is given back again and again" % (key,))
+            del self._holders[key]
+
+    def _compare(self) -> None:
+        found: Dict[Key, int] = {}
+        count = 0
+        for process in self._broker.processes.values():
+            for block in process.stock:
+                count += block.count
+                for item in range(block.first, block.first + block.count):
+                    found[block.owner, block.call, item] = 0
+            for held in process.held:
+                holder = -process.number if held.finished else process.number
+                count += held.end - held.first
+                for item in range(held.first, held.end):
+                    found[held.owner, held.call, item] = holder
+        if found != self._holders or count != len(found):
+            raise Violation("the broker has %s, it should have %s" % (
+                sorted(set(found.items()) - set(self._holders.items())),
+                sorted(set(self._holders.items()) - set(found.items()))))
+
+
+def _keys(owner: int, message: Any) -> List[Key]:
+    return [(owner, message.call, item) for item in range(message.first, message.first + message.count)]
+
+
+def check_counters(broker: Broker) -> None:
+    """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
+    stocked = granted = workers = 0
+    idle, hungry, turns = set(), set(), set()
+    for number, process in broker.processes.items():
+        workers += process.kind == WORKER
+        if process.idle:
+            idle.add(number)
+        if process.surplus:
+            granted += process.credit
+            if not process.credit:
+                hungry.add(number)
+        if process.stock:
+            stocked += len(process.stock)
+            turns.add(number)
+        _check(process)
+    kept = (broker._stocked, broker._granted, broker._workers, broker._idle.keys(), broker._hungry.keys(),
+            {process.number for process in broker._turns}, len(broker._turns))
+    counted = (stocked, granted, workers, idle, hungry, turns, len(turns))
+    if kept != counted:
+        raise Violation("stock, granted, workers, idle, hungry, turns: kept %s, counted %s" % (kept, counted))
+    if idle and (turns or hungry) or not broker._ahead.keys() <= broker.processes.keys():
+        raise Violation("idle %s, in stock of %s, hungry %s, ahead %s" % (idle, turns, hungry, list(broker._ahead)))
+
+
+def _check(process: Process) -> None:
+    load = 0
+    for held in process.held:
+        load += held.planned
+    if process.load != load or process.credit < 0 or process.surplus < 0:
+        raise Violation("%d has load %d, counted %d; credit %d, surplus %d" % (
+            process.number, process.load, load, process.credit, process.surplus))
