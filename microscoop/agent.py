@@ -258,7 +258,7 @@ class Agent:
                 self.loop.forget(pipe)                 # closed, or the head is slow to print
 
     def _printed(self, message: Printed) -> None:
-        self._unprinted -= message.count
+        self._unprinted -= message.size
         if self._unprinted <= UNPRINTED:
             for one in self._children.values():
                 for pipe in one.port.pipes if one.port else ():

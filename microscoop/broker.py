@@ -127,7 +127,7 @@ class Held:
 
     def __init__(self, block: Block) -> None:
         self.owner, self.call, self.first = block.owner, block.call, block.first
-        self.end = block.first + block.count
+        self.end = block.first + block.items
         self.planned = block.planned                # microseconds; 0 once it does not count as load any more
         self.finished = False      # its result is a stream that the owner pulls
 
@@ -365,16 +365,16 @@ class Broker:
 
     def _result(self, worker: Process, result: Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
-        if held is None or held.finished or held.first != result.first or result.first + result.count > held.end:
+        if held is None or held.finished or held.first != result.first or result.first + result.items > held.end:
             self.late += 1
             return
         if worker.host.deaths:
             self._thrives(worker.host)
         if result.size:                             # stays held until the owner has it
-            self._split(worker, held, result.first + result.count)
+            self._split(worker, held, result.first + result.items)
             held.finished = True
         else:
-            held.first += result.count
+            held.first += result.items
         if held.first == held.end or held.finished:
             _unload(worker, held)
             if not worker.idle:
@@ -400,7 +400,7 @@ class Broker:
 
     def _back(self, worker: Process, message: Back) -> None:
         held = worker.find(message.owner, message.call, message.first)
-        if held is None or held.finished or message.first + message.count != held.end:
+        if held is None or held.finished or message.first + message.items != held.end:
             self.late += 1
             return
         self._ahead.pop(worker.number, None)        # slower than planned: nothing ahead until its next result
@@ -409,7 +409,7 @@ class Broker:
             worker.held.remove(held)
             _unload(worker, held)
         if message.owner in self.processes:
-            self._actions.append(Send(message.owner, Lost(message.call, message.first, message.count, FREE)))
+            self._actions.append(Send(message.owner, Lost(message.call, message.first, message.items, FREE)))
 
     def _drop(self, owner: Process, message: Drop) -> None:
         self._drop_stock(owner, message.call)

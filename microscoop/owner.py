@@ -199,7 +199,7 @@ class Owner:
         while self.items > keep and (self._credit or self._flying < self.window) and not self._in_the_dark():
             block = self.next_block()
             self._credit = max(self._credit - 1, 0)
-            self._flying += block.count
+            self._flying += block.items
             self._told = bool(self.items) and (self._told or not self._credit)
             if len(block.body) > INLINE:
                 self.streams.offer((self.number, block.call, block.first), block.body)
@@ -224,7 +224,7 @@ class Owner:
             if isinstance(entry, Call) and not entry.left:
                 self.queue.popleft()
             if block is not None:
-                self.items -= block.count
+                self.items -= block.items
                 return block
 
     def _cut_futures(self) -> Block:
@@ -283,18 +283,18 @@ class Owner:
             if message.call:
                 call = self.calls.get(message.call)
                 if call is not None:
-                    self._flying -= message.count
+                    self._flying -= message.items
                     self.streams.withdraw(self.number, message.call, message.first)
-                    call.arrive(message.first, body, message.count, message.spent)
+                    call.arrive(message.first, body, message.items, message.spent)
                     if self.items and self._credit:
                         self.pushed()
                 return
-            self._flying -= message.count
+            self._flying -= message.items
             self.streams.withdraw(self.number, 0, message.first)
             for serial, entry in enumerate(tasks.outcomes(body), message.first):
                 future = self.sent.pop(serial, None)
                 if future is not None:
-                    pace, known = message.spent / message.count, self._paces.get(future.name)
+                    pace, known = message.spent / message.items, self._paces.get(future.name)
                     self._paces[future.name] = (pace + known) / 2 if known else pace
                     self.conclude(future, entry)
 
@@ -309,7 +309,7 @@ class Owner:
         with self.lock:
             if message.call and message.call not in self.calls:
                 return                             # dropped; nobody wants it
-            self._flying -= message.count
+            self._flying -= message.items
             self.streams.withdraw(self.number, message.call, message.first)
             self.streams.forget((self.number, message.call, message.first))
             if message.verdict == CHARGED and self._give_up(message):
@@ -318,15 +318,15 @@ class Owner:
                 call = self.calls[message.call]
                 if call.left:
                     self.queue.remove(call)
-                call.back(message.first, message.count, message.verdict != FREE)
+                call.back(message.first, message.items, message.verdict != FREE)
                 self.queue.appendleft(call)
-                self.items += message.count
+                self.items += message.items
             else:
                 self._futures_back(message)
             self.pushed()
 
     def _futures_back(self, message: Lost) -> None:
-        for serial in range(message.first + message.count - 1, message.first - 1, -1):
+        for serial in range(message.first + message.items - 1, message.first - 1, -1):
             future = self.sent.pop(serial, None)
             if future is not None:
                 future.state = "PENDING"
@@ -384,7 +384,7 @@ class Owner:
     def pulled(self, message: Any, data: Any) -> None:
         """A body is here whole.  It is opened before its sender may use the memory again."""
         self.settle(message, tasks.outcomes(data))
-        self.link.send(Taken(message.worker, self.number, message.call, message.first, message.count))
+        self.link.send(Taken(message.worker, self.number, message.call, message.first, message.items))
 
 
 class Callbacks:

@@ -28,11 +28,11 @@ class ProtocolError(Exception):
 # Between an owner, the broker and a worker --------------------------------------------------------------------------
 
 class Block(NamedTuple):
-    """owner -> broker -> worker: run items first .. first + count - 1 of a call."""
+    """owner -> broker -> worker: run items first .. first + items - 1 of a call."""
     owner: int
     call: int
     first: int
-    count: int
+    items: int
     planned: int      # microseconds that it should take; 0: not known
     surplus: int      # items that the owner still has
     size: int         # of a body that must be pulled (stream: call, first); 0: it is here
@@ -40,11 +40,11 @@ class Block(NamedTuple):
 
 
 class Result(NamedTuple):
-    """worker -> broker -> owner: outcomes of items first .. first + count - 1."""
+    """worker -> broker -> owner: outcomes of items first .. first + items - 1."""
     owner: int
     call: int
     first: int
-    count: int
+    items: int
     spent: int        # nanoseconds
     worker: int
     over: int         # 1: the last that this run says, 0: its task is at work still
@@ -58,7 +58,7 @@ class Taken(NamedTuple):
     owner: int
     call: int
     first: int
-    count: int
+    items: int
 
 
 class Back(NamedTuple):
@@ -66,14 +66,14 @@ class Back(NamedTuple):
     owner: int
     call: int
     first: int
-    count: int
+    items: int
 
 
 class Lost(NamedTuple):
     """broker -> owner: items that are yours again; the body says why, if the worker died."""
     call: int
     first: int
-    count: int
+    items: int
     verdict: int      # FREE, CHARGED or ALONE
     body: bytes = b""
 
@@ -187,7 +187,7 @@ class Print(NamedTuple):
 
 class Printed(NamedTuple):
     """head -> agent: so many bytes of Print were dealt with."""
-    count: int
+    size: int
 
 
 class Ping(NamedTuple):
@@ -248,9 +248,9 @@ def ends_task(frame: bytes) -> bool:
 def encode(message: Message) -> bytes:
     """The bytes of a message, without the frame's length."""
     code, pack, has_body = _PACK[type(message)]
-    if has_body:
-        return pack(code, *message[:-1]) + message[-1]  # type: ignore[operator, no-any-return]
-    return pack(code, *message)
+    fields: Tuple[Any, ...] = message
+    data: bytes = pack(code, *fields[:-1]) + fields[-1] if has_body else pack(code, *fields)
+    return data
 
 
 def decode(frame: bytes, known: Container[Type[Any]] = _PACK) -> Message:

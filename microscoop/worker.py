@@ -52,7 +52,7 @@ class Run:
     def __init__(self, block: Block, beneath: object, home: bool) -> None:
         self.block, self.beneath = block, beneath
         self.home = home                           # our own items, run here
-        self.numbers = list(range(block.first, block.first + block.count))
+        self.numbers = list(range(block.first, block.first + block.items))
         self.done: List[Any] = []
         self.sent = 0                              # of done
         self.since = self.began = time.perf_counter_ns()
@@ -66,10 +66,10 @@ class Run:
         """
         del self.numbers[len(self.done) + 1:]
         first = self.block.first + max(len(self.numbers), len(self.done) + 1)
-        count = self.block.first + self.block.count - first
+        count = self.block.first + self.block.items - first
         if count <= 0:
             return None
-        self.block = self.block._replace(count=self.block.count - count)
+        self.block = self.block._replace(items=self.block.items - count)
         return first, count
 
 
@@ -142,7 +142,7 @@ class Worker(Owner):
         assert block is not None                   # a call is in the queue only as long as it has items left
         if not entry.left:
             self._unqueue(entry)
-        self.items -= block.count
+        self.items -= block.items
         return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
 
     def _unqueue(self, entry: Any) -> None:
@@ -307,7 +307,7 @@ class Worker(Owner):
             self._runs.append(run)
             run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
             run.slot = self._slots.pop() if self._slots else 0
-            if self._asleep and (block.count > 1 or self._inbox):
+            if self._asleep and (block.items > 1 or self._inbox):
                 self.link.poke()
         try:
             function, columns = tasks.opened(block.body)
@@ -461,4 +461,4 @@ class Worker(Owner):
     def _return_inbox(self) -> None:
         while self._inbox and not self._idle:
             block = self._inbox.pop()
-            self.link.send(Back(block.owner, block.call, block.first, block.count))
+            self.link.send(Back(block.owner, block.call, block.first, block.items))

@@ -28,6 +28,21 @@ from .course import Simulation
 from .scenes import Scene
 
 
+_SAID = ("Back", "Block", "Idle", "Piece", "Pull", "Result", "Shared", "Surplus", "Taken")
+_HEARD = ("Block", "Credit", "Drop", "Lost", "Piece", "Pull", "Result", "Shared", "Taken")
+EVENTS = (                 # what must happen somewhere in many runs, or they show little
+    *("died before it says " + name for name in _SAID), *("died after it says " + name for name in _SAID),
+    *("died before it hears " + name for name in _HEARD),
+    "died computing", "died importing", "died exporting a block", "died exporting a result", "died during a result",
+    "died with nested children out", "died with blocks given ahead", "died idle", "died of its task",
+    "died of a bad start", "agent died", "host healed in time", "host healed too late", "host lost and expected again",
+    "host joined late", "host left out", "frame from a host that was given up", "late result or Back",
+    "sender died after its stream was whole", "piece of a stream that nobody wants", "piece from a sender that is dead",
+    "body in shared memory", "result in parts", "block given ahead", "child run inline", "item failed by name",
+    "call dropped while items are out", "items at work dropped",
+    "run: done", "run: no worker is left", "run: the origin died")
+
+
 class Failure(Exception):
     """What was violated, by which seed, and the state then."""
 

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import Tuple
 
-from . import Failure, __doc__, growth, run, seeds_until_found
+from . import EVENTS, Failure, __doc__, growth, run, seeds_until_found
 from .mutants import FAULTS, MUTANTS
 
 
@@ -20,8 +20,8 @@ def many(first: int, count: int, faults: Tuple[str, ...]) -> int:
         except Failure as failure:
             failed.append(seed)
             print(failure, end="\n\n")
-    for event, times in sorted(counts.items()):
-        print("%9d  %s" % (times, event))
+    for event in sorted({*EVENTS, *counts}):
+        print("%9d  %s" % (counts[event], event))
     print("%d of %d seeds failed%s" % (len(failed), count, "".join(" %d" % seed for seed in failed)))
     return 1 if failed else 0
 

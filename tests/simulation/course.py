@@ -16,7 +16,7 @@ from microscoop.broker import (
     Send,
     Start,
 )
-from microscoop.protocol import Back, Drop, Lost, Message, Result, Surplus, Taken
+from microscoop.protocol import Back, Credit, Drop, Lost, Message, Result, Shared, Surplus, Taken
 
 from .hosts import HEAD, Host
 from .ledger import Ledger, check_counters
@@ -27,7 +27,7 @@ from .world import Violation, World
 
 MOST_STEPS = 60_000        # no run needs more
 DAY = 600.0                # simulated seconds; no run needs more
-RARE = (Back, Drop, Lost, Surplus, Taken)
+RARE = (Back, Credit, Drop, Lost, Shared, Surplus, Taken)
 
 
 class Simulation(World):

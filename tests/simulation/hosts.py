@@ -175,7 +175,7 @@ def _moments(process: Owner) -> List[str]:
     if isinstance(process, Worker):
         if any(run.item is not None for run in process.runs):
             found.append("computing")
-        if any(0 < run.sent < run.block.count for run in process.runs):
+        if any(0 < run.sent < run.block.items for run in process.runs):
             found.append("during a result")
         if process.inbox:
             found.append("with blocks given ahead")

@@ -84,7 +84,7 @@ class Ledger:
         for key in _keys(owner, message):
             holder = self._holders.get(key, 0)
             dead = abs(holder) not in self._broker.processes
-            if not holder or not dead and message.verdict != FREE or message.verdict == CHARGED and message.count > 1:
+            if not holder or not dead and message.verdict != FREE or message.verdict == CHARGED and message.items > 1:
                 raise Violation("%s is told for item %s, which %d holds" % (message, key, holder))
             self.deaths[key] += dead
             self.backs[key] += not dead
@@ -97,8 +97,8 @@ class Ledger:
         count = 0
         for process in self._broker.processes.values():
             for block in process.stock:
-                count += block.count
-                for item in range(block.first, block.first + block.count):
+                count += block.items
+                for item in range(block.first, block.first + block.items):
                     found[block.owner, block.call, item] = 0
             for held in process.held:
                 holder = -process.number if held.finished else process.number
@@ -112,7 +112,7 @@ class Ledger:
 
 
 def _keys(owner: int, message: Any) -> List[Key]:
-    return [(owner, message.call, item) for item in range(message.first, message.first + message.count)]
+    return [(owner, message.call, item) for item in range(message.first, message.first + message.items)]
 
 
 def check_counters(broker: Broker) -> None:

@@ -169,7 +169,7 @@ class Owner:
         while self.alive and self.items > keep and self._may_send():
             block = self._next_block()
             self.credit = max(self.credit - 1, 0)
-            self.flying += block.count
+            self.flying += block.items
             self.told = (bool(self.items) or self.world.fault("stays told")) and (self.told or not self.credit)
             self.said = self.items
             pieces = sum(plan.pieces_in for plan in block.body)  # type: ignore[attr-defined]
@@ -207,7 +207,7 @@ class Owner:
                 self.queue.popleft()
         else:
             block = self._cut_futures()
-        self.items -= block.count
+        self.items -= block.items
         return block
 
     def _cut_futures(self) -> Block:
@@ -250,13 +250,13 @@ class Owner:
         self.streams.withdraw((self.number, message.call, message.first))
         call = self.calls.get(message.call)
         if call is not None:
-            self.flying -= message.count
+            self.flying -= message.items
             call.arrive(message.first, outcomes, message.spent)
             if self.items and self.credit:
                 self.pushed()
         elif not message.call:
-            self.flying -= message.count
-            pace = message.spent / 1e9 / message.count
+            self.flying -= message.items
+            pace = message.spent / 1e9 / message.items
             self._pace = (self._pace + pace) / 2 if self._pace else pace
             for serial, outcome in enumerate(outcomes, message.first):
                 self.sent.pop(serial).finish(outcome)
@@ -265,7 +265,7 @@ class Owner:
         call = self.calls.get(message.call)
         if message.call and call is None or self._was_settled(message, call):
             return
-        self.flying -= message.count
+        self.flying -= message.items
         self.streams.withdraw((self.number, message.call, message.first))
         self.streams.forget([(self.number, message.call, message.first)])
         if message.verdict == CHARGED and self._give_up(message, call):
@@ -273,9 +273,9 @@ class Owner:
         if call is not None:
             if call.left:
                 self.queue.remove(call)
-            call.back(message.first, message.count, message.verdict != FREE)
+            call.back(message.first, message.items, message.verdict != FREE)
             self.queue.appendleft(call)
-            self.items += message.count
+            self.items += message.items
         else:
             self._futures_back(message)
         self.pushed()
@@ -291,7 +291,7 @@ class Owner:
         return settled
 
     def _futures_back(self, message: Lost) -> None:
-        for serial in range(message.first + message.count - 1, message.first - 1, -1):
+        for serial in range(message.first + message.items - 1, message.first - 1, -1):
             future = self.sent.pop(serial)
             future.state = "PENDING"
             future.attempts += message.verdict == ALONE
@@ -337,7 +337,7 @@ class Owner:
         if message.call in self.calls:
             self.calls[message.call].pulled.add(message.first)
         self._settle(message)
-        self.say(Taken(message.worker, self.number, message.call, message.first, message.count))
+        self.say(Taken(message.worker, self.number, message.call, message.first, message.items))
 
     def _pull(self, message: Pull) -> None:
         self.streams.answer(message)

@@ -23,7 +23,7 @@ class Run:
         self.done: List[Any] = []
         self.sent = 0
         self.since = self.began = now
-        self.stop = block.count                    # items that are ours to run
+        self.stop = block.items                    # items that are ours to run
         self.item: Optional[int] = None            # at work
 
     def rest(self) -> Optional[Tuple[int, int]]:
@@ -108,8 +108,8 @@ class Worker(Owner):
         block = entry.cut(self.number, self.workers)
         if not entry.left:
             self.queue.remove(entry)
-        self.items -= block.count
-        self._count_home(block.count)
+        self.items -= block.items
+        self._count_home(block.items)
         return Run(block, True, self.world.now)
 
     def _count_home(self, count: int) -> None:
@@ -213,7 +213,7 @@ class Worker(Owner):
                 self._count_home(-count)
                 self.calls[run.block.call].arrive(first, part, result.spent)
             return
-        if run.sent < run.block.count:
+        if run.sent < run.block.items:
             self.world.saw("result in parts")
         if pieces:
             self.streams.offer((run.block.owner, run.block.call, first), part, pieces)
@@ -307,6 +307,6 @@ class Worker(Owner):
     def _return_inbox(self) -> None:
         while self.inbox and not self.idle:
             block = self.inbox.pop()
-            self.say(Back(block.owner, block.call, block.first, block.count))
+            self.say(Back(block.owner, block.call, block.first, block.items))
 
     HANDLERS = {**Owner.HANDLERS, Block: _block, Drop: _dropped, Taken: _taken}
