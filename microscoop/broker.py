@@ -458,9 +458,10 @@ class Broker:
                 self._hand_over(worker)
 
     def _may_go_ahead(self, worker: Process, planned: int) -> bool:
-        """Blocks on their way and at work should last one round trip, and one block more."""
+        """Blocks on their way and at work should last one round trip, and one block more.  Long ones wait for whoever is
+        idle first, unless there is only one."""
         trip = worker.host.round_trip
-        return 0 < planned < AHEAD * trip and worker.load < trip + planned
+        return 0 < planned and (planned < AHEAD * trip or self._workers == 1) and worker.load < trip + planned
 
     def _hand_over(self, worker: Process) -> None:
         owner = self._turns.popleft()
