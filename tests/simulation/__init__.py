@@ -27,7 +27,6 @@ from microscoop.broker import Broker
 from .course import Simulation
 from .scenes import Scene
 
-
 _SAID = ("Back", "Block", "Idle", "Piece", "Pull", "Result", "Shared", "Surplus", "Taken")
 _HEARD = ("Block", "Credit", "Drop", "Lost", "Piece", "Pull", "Result", "Shared", "Taken")
 EVENTS = (                 # what must happen somewhere in many runs, or they show little
