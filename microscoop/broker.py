@@ -178,7 +178,7 @@ class Broker:
         self.processes: Dict[int, Process] = {}     # that are up
         self._starting: Dict[int, Process] = {}
         self.late = 0                               # results that nobody waits for
-        self._workers = 0                           # that are up
+        self._workers = 0                           # that are up or are being started
         self._next = 1
         self._stocked = 0                           # blocks
         self._granted = 0                           # credits of owners with a surplus
@@ -215,6 +215,7 @@ class Broker:
 
     def _start(self, host: Host, kind: int) -> None:
         process = Process(self._next, host, kind)
+        self._workers += kind == WORKER
         host.processes[self._next] = self._starting[self._next] = process
         self._next += 1
         self._actions.append(Start(host.name, process.number, kind))
@@ -223,7 +224,6 @@ class Broker:
         process = self._starting.pop(event.process, None)
         if process is not None:
             self.processes[event.process] = process
-            self._workers += process.kind == WORKER
 
     def _host_down(self, event: HostDown, now: float) -> None:
         host = self.hosts.pop(event.host, None)
@@ -264,7 +264,7 @@ class Broker:
 
     def workers(self) -> int:
         """Workers that are up or are being started."""
-        return sum(process.kind == WORKER for host in self.hosts.values() for process in host.processes.values())
+        return self._workers
 
     def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
         """Forget processes; drop what they owned, give back what they held."""
@@ -282,8 +282,8 @@ class Broker:
     def _forget(self, process: Process) -> None:
         del process.host.processes[process.number]
         self._starting.pop(process.number, None)
-        if self.processes.pop(process.number, None) and process.kind == WORKER:
-            self._workers -= 1
+        self.processes.pop(process.number, None)
+        self._workers -= process.kind == WORKER
         self._idle.pop(process.number, None)
         self._ahead.pop(process.number, None)
         self._busy.discard(process.number)

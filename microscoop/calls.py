@@ -42,6 +42,7 @@ class Call:
         self._next = 0                             # first item that was never cut
         self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: first, stop, one by one
         self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
+        self.dark: Optional[float] = None          # until then its owner waits to learn how long an item takes
         self._taken = 0
         self._abandoned = False
         self.unread = ""                           # what to tell the user at the end

@@ -40,6 +40,8 @@ from .protocol import (
 )
 from .streams import Streams
 
+PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
+
 
 class Owner:
     """The state of an owner.  `futures` calls push, wait, drop; the reader thread does the rest."""
@@ -212,9 +214,14 @@ class Owner:
 
     def _in_the_dark(self) -> bool:
         """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
-        function travels one item a message."""
+        function travels one item a message; but not for long, lest a slow one waits for its messages."""
         entry = self.queue[0]
-        return isinstance(entry, Call) and not entry.pace() and entry.open - entry.left >= self.workers
+        if not isinstance(entry, Call) or entry.pace() or entry.open - entry.left < self.workers:
+            return False
+        if entry.dark is None:
+            entry.dark = time.monotonic() + PATIENCE
+            self.link.poke()                       # so that the reader thread looks again then
+        return time.monotonic() < entry.dark
 
     def next_block(self) -> Block:
         """The oldest items, as a block; the lock is held and there are some."""
@@ -261,7 +268,13 @@ class Owner:
 
     def tick(self) -> Optional[float]:
         """What is due now; seconds until it should be looked at again, None: not before something comes."""
-        return None
+        with self.lock:
+            entry = self.queue[0] if self.queue else None
+            if not isinstance(entry, Call) or entry.dark is None or entry.pace():
+                return None
+            self.feed()
+            left = entry.dark - time.monotonic()
+            return left if left > 0 else None
 
     def _granted(self, message: Credit) -> None:
         with self.lock:

@@ -117,10 +117,10 @@ def _keys(owner: int, message: Any) -> List[Key]:
 
 def check_counters(broker: Broker) -> None:
     """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
-    stocked = granted = workers = 0
+    stocked = granted = 0
+    workers = sum(one.kind == WORKER for host in broker.hosts.values() for one in host.processes.values())
     idle, hungry, turns = set(), set(), set()
     for number, process in broker.processes.items():
-        workers += process.kind == WORKER
         if process.idle:
             idle.add(number)
         if process.surplus:
