@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -389,6 +390,7 @@ if __name__ == "__main__":
             pids = {process.pid for process in harness.processes()} | {*descendants(self.sshd.pid), self.sshd.pid}
             for pid in pids:
                 seen += contents(pid, "cmdline") + contents(pid, "environ")
+            time.sleep(0.01)
         result = run.finish()
         self.assert_ok(result, "4950\n")
         said = [path.read_bytes() for path in folder.glob("said.*")]
