@@ -16,9 +16,9 @@ from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures
 from .channel import Link
-from .errors import Status
+from .errors import Status, exit_status
 from .owner import Owner
-from .protocol import Unfit
+from .protocol import INLINE, Unfit
 from .tasks import lacking
 from .worker import Worker, flush_output
 
@@ -76,7 +76,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     try:
         _load(settings.script)
     except BaseException as error:                 # whatever the script raises while it is loaded
-        link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")))
+        link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
         flush_output()
         os._exit(Status.UNFIT)
     me = Worker(link, number, settings.workers, settings.retries, where, note, settings.sent)
@@ -121,34 +121,26 @@ def _load(script: str) -> None:
 
 def _run(settings: Settings, owner: Owner) -> int:
     """Run the script; finish what it submitted, unless it failed.  Its exit status."""
-    module = _module("__main__", settings.script)
+    module, here = _module("__main__", settings.script), os.getpid()
     try:
         exec(_code(settings.script), module.__dict__)
-        _finish(owner)
+        _finish(owner, here)
         return Status.OK
     except SystemExit as error:
-        status = _exit_status(error)
+        status = exit_status(error)
         if status == Status.OK:
-            _finish(owner)
+            _finish(owner, here)
         return status
     except BaseException as error:
         return _uncaught(error)
 
 
-def _finish(owner: Owner) -> None:
+def _finish(owner: Owner, origin: int) -> None:
     """The script has ended well: what it submitted is done first, and nobody's errors are shown."""
+    if os.getpid() != origin:
+        return                                     # it forked, and this is its child: nothing of ours is its affair
     owner.finish()
     owner.report()
-
-
-def _exit_status(error: SystemExit) -> int:
-    """As Python takes it: a number, nothing, or a text for stderr."""
-    if error.code is None:
-        return Status.OK
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return Status.FAILED
 
 
 def _uncaught(error: BaseException) -> int:
@@ -193,7 +185,7 @@ def _leave(status: int) -> NoReturn:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
     except BaseException as error:                 # SystemExit in an exit handler, or Ctrl-C meanwhile
-        status = _exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
+        status = exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

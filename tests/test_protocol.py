@@ -29,12 +29,11 @@ from microscoop.protocol import (
     Ping,
     ProtocolError,
     Relay,
-    Result,
     Spawn,
     Unfit,
     decode,
     encode,
-    ends_task,
+    idles,
 )
 from tests import harness
 from tests.test_launch import LaunchCase
@@ -106,12 +105,9 @@ class Messages(unittest.TestCase):
                 with self.assertRaisesRegex(ProtocolError, cls.__name__):
                     decode(frame, broker.SAID)
 
-    def test_the_end_of_a_task_is_seen_in_its_bytes(self) -> None:
+    def test_an_idle_worker_is_seen_in_its_bytes(self) -> None:
         for over in (0, 1):
-            result = Result(1, 257, 1 << 40, 1, 257, 1, over, 257, b"\1\1")
-            self.assertEqual(ends_task(encode(result)), bool(over))
-            self.assertFalse(ends_task(encode(Idle(over))))
-        self.assertFalse(ends_task(bytes([RESULT])))
+            self.assertEqual(idles(encode(Idle(over))), bool(over))
 
 
 class Pairs(unittest.TestCase):
@@ -312,7 +308,7 @@ class Fuzz(unittest.TestCase):
                     frames = Frames()
                 try:
                     for frame in frames.feed(self.mutated(chance, chance.choice(stock))):
-                        ends_task(frame)
+                        idles(frame)
                         self.assertEqual(encode(decode(frame)), frame)
                         heard += 1
                 except ProtocolError:
@@ -465,6 +461,17 @@ if __name__ == "__main__":
     print(list(futures.map(close, range(12))))
 """, "-n", "2")
         self.assertEqual((result.status, result.out), (0, str(list(range(12))) + "\n"), result.err)
+
+    def test_a_long_text_of_a_script_that_does_not_load_is_no_garbage(self) -> None:
+        for options in ((), ("--host", "h2")):
+            result = self.go("""
+if __name__ != "__main__":
+    raise ValueError("why" + " " * 2000000)
+print(repr(futures.submit(abs, 1)))
+""", "-n", "2", *options)
+            self.assertNotEqual(result.status, 0)
+            self.assertRegex(result.err, " is left out: ValueError: why *\n")
+            self.assertNotIn(self.SAID, result.err)
 
     def test_a_line_of_output_without_an_end_is_no_garbage(self) -> None:
         for options in (("-n", "2"), ("-n", "2", "--host", "h2")):
