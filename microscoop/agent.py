@@ -48,7 +48,7 @@ from .protocol import (
     Up,
     decode,
     encode,
-    ends_task,
+    idles,
 )
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
@@ -239,7 +239,7 @@ class Agent:
             self.loop.forget(port.channel.reader)
             self._send(Garbled(port.process, str(error).encode()))
             return
-        self._print(port, not any(map(ends_task, frames)))
+        self._print(port, not any(map(idles, frames)))
         for frame in frames:
             self.loop.send(self._channel, encode(Relay(port.process, frame)), frame[0] == LATER)
 

@@ -245,7 +245,7 @@ class Broker:
             return
         host.missing += 1
         if not host.has_workers():
-            self._leave_out(host, event.why)
+            self._leave_out(host, "its workers do not live; the last one " + event.why.partition("\n")[2])
 
     def _others_work(self, host: Host) -> bool:
         return any(other.has_workers() for other in self.hosts.values() if other is not host)
@@ -438,7 +438,7 @@ class Broker:
         self._pass_on(message.to, message._replace(by=receiver.number, near=int(near)))
 
     def _piece(self, sender: Process, message: Union[Piece, Shared]) -> None:
-        self._pass_on(message.to, message)
+        self._pass_on(message.to, message._replace(to=sender.number))   # else a dead one's pieces would be mixed in
 
     def _pass_on(self, to: int, message: Message) -> None:
         if to in self.processes:                    # else its end is known, and told to the other side
@@ -458,10 +458,10 @@ class Broker:
                 self._hand_over(worker)
 
     def _may_go_ahead(self, worker: Process, planned: int) -> bool:
-        """Blocks on their way and at work should last one round trip, and one block more.  Long ones wait for whoever is
-        idle first, unless there is only one."""
+        """Blocks on their way and at work should last one round trip, and one block more.  Long ones wait for whoever
+        is idle first, unless there is only one."""
         trip = worker.host.round_trip
-        return 0 < planned and (planned < AHEAD * trip or self._workers == 1) and worker.load < trip + planned
+        return planned > 0 and (planned < AHEAD * trip or self._workers == 1) and worker.load < trip + planned
 
     def _hand_over(self, worker: Process) -> None:
         owner = self._turns.popleft()

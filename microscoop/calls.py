@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import tasks
 from .protocol import Block
@@ -47,6 +47,7 @@ class Call:
         self._abandoned = False
         self.unread = ""                           # what to tell the user at the end
         self.attempts: Dict[int, int] = {}
+        self.pulled: Set[int] = set()              # first items of results that were too large for a frame
 
     def held(self) -> int:
         """Items whose outcomes nobody has taken yet."""

@@ -1,5 +1,7 @@
-"""The exceptions and the exit statuses, in one table each; used in every process, imports nothing."""
+"""The exceptions and the exit statuses, in one table each; used in every process, imports nothing of ours."""
 from __future__ import annotations
+
+import sys
 
 
 class Status:
@@ -12,6 +14,16 @@ class Status:
     HANGUP = 129  # 128 + SIGHUP
     INTERRUPTED = 130  # 128 + SIGINT
     TERMINATED = 143  # 128 + SIGTERM
+
+
+def exit_status(error: SystemExit) -> int:
+    """As Python takes it: a number, nothing, or a text for stderr."""
+    if error.code is None:
+        return Status.OK
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return Status.FAILED
 
 
 # --- the user's or the machines' fault: the launcher ends with one sentence ----------------------------------------

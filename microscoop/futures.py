@@ -285,7 +285,7 @@ class _Source:
 
     def read_on(self, seconds: float = PULL_TIME) -> None:
         """Take more of inputs without a length: what can be had in this time, at least one item; not past the window
-        nor on when the consumer can go on.  Batches grow while reading is quick, so that a slow input delays no item."""
+        nor on when the consumer can go on.  Batches grow while reading is quick: a slow input delays no item."""
         began = now = time.monotonic()
         while self.rows is not None and self.room() > 0:
             rows: List[Any] = []
@@ -300,7 +300,9 @@ class _Source:
             quick = now - before < PULL_TIME / 4
             self._batch = min(self._batch * 2, BATCH) if quick else 1 if now - before > PULL_TIME else self._batch
             self._add(rows)
-            if now - began > seconds or (self.call.begun and self.call.ready()):
+            if self.call.ready() if self.call.begun else not quick and now - began > seconds:
+                return
+            if self.call.begun and now - began > seconds:
                 return
 
     def _add(self, rows: Sequence[Any]) -> None:

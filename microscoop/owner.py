@@ -320,8 +320,8 @@ class Owner:
     def _lost(self, message: Lost) -> None:
         """Items are ours again: queue them in front, or give one up that was tried too often."""
         with self.lock:
-            if message.call and message.call not in self.calls:
-                return                             # dropped; nobody wants it
+            if self._needs_no_more(message):
+                return
             self._flying -= message.items
             self.streams.withdraw(self.number, message.call, message.first)
             self.streams.forget((self.number, message.call, message.first))
@@ -337,6 +337,13 @@ class Owner:
             else:
                 self._futures_back(message)
             self.pushed()
+
+    def _needs_no_more(self, message: Lost) -> bool:
+        """Its call was dropped, or its result was pulled whole before its holder died: our Taken came too late."""
+        call = self.calls.get(message.call)
+        if not message.call:
+            return message.first not in self.sent
+        return call is None or message.first in call.pulled
 
     def _futures_back(self, message: Lost) -> None:
         for serial in range(message.first + message.items - 1, message.first - 1, -1):
@@ -397,6 +404,9 @@ class Owner:
     def pulled(self, message: Any, data: Any) -> None:
         """A body is here whole.  It is opened before its sender may use the memory again."""
         self.settle(message, tasks.outcomes(data))
+        call = self.calls.get(message.call)
+        if call is not None:
+            call.pulled.add(message.first)
         self.link.send(Taken(message.worker, self.number, message.call, message.first, message.items))
 
 

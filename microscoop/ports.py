@@ -12,6 +12,7 @@ from .channel import Channel
 from .protocol import SAID_LIMIT, ProtocolError
 
 PRINT_LIMIT = 1 << 16
+LINE_LIMIT = 1 << 20        # bytes of a line without an end that are kept back
 
 
 class Port:
@@ -28,7 +29,7 @@ class Port:
     def printed(self, whole: bool) -> Iterator[Tuple[int, bytes]]:
         """What it has written so far, as (stream, text): `whole` lines only, or the unfinished last one too.
 
-        A line longer than PRINT_LIMIT comes in parts."""
+        A line longer than LINE_LIMIT comes in parts."""
         for pipe, stream in list(self.pipes.items()):
             try:
                 data = os.read(pipe, PRINT_LIMIT)
@@ -38,7 +39,9 @@ class Port:
                 if not data:
                     self._close(pipe)
             text = self._tails[stream] + data
-            cut = text.rfind(b"\n") + 1 if whole and len(text) < PRINT_LIMIT else len(text)
+            cut = text.rfind(b"\n") + 1 if whole else len(text)
+            if not cut and len(text) > LINE_LIMIT:
+                cut = len(text)
             self._tails[stream] = text[cut:]
             if cut:
                 yield stream, text[:cut]

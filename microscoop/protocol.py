@@ -16,7 +16,8 @@ from typing import Any, Container, Dict, NamedTuple, Tuple, Type, Union
 
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
-RESULT, LATER = 2, 11             # the codes of Result, and of Piece: pieces go behind everything else
+LATER = 11                        # the code of Piece: pieces go behind everything else
+IDLE = b"\7\1"                    # an Idle(1) as it is sent
 INLINE = 1 << 18
 WINDOW = 8 << 20
 
@@ -47,7 +48,6 @@ class Result(NamedTuple):
     items: int
     spent: int        # nanoseconds
     worker: int
-    over: int         # 1: the last that this run says, 0: its task is at work still
     size: int         # as in Block
     body: bytes = b""
 
@@ -228,7 +228,7 @@ Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surp
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
-    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIBQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
@@ -237,12 +237,9 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
-_OVER = Struct("!BIIQIQI").size   # where a Result says so
-
-
-def ends_task(frame: bytes) -> bool:
-    """Whether a task of its sender has just ended, so that an unfinished line of its output is all there will be."""
-    return frame[0] == RESULT and frame[_OVER:_OVER + 1] == b"\1"
+def idles(frame: bytes) -> bool:
+    """Whether its sender has nothing to run: an unfinished line of its output is all there will be for now."""
+    return frame == IDLE
 
 
 def encode(message: Message) -> bytes:

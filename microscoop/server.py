@@ -46,7 +46,7 @@ from .protocol import (
     Up,
     decode,
     encode,
-    ends_task,
+    idles,
 )
 from .report import FULL, Outlet, Reporter
 
@@ -186,7 +186,7 @@ class Server:
         except ProtocolError as error:
             self._expel(self._head, port.process, error)
             return
-        self._print(port, not any(map(ends_task, frames)))
+        self._print(port, not any(map(idles, frames)))
         for frame in frames:
             self._hear(self._head, port.process, frame)
 

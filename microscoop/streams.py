@@ -94,8 +94,8 @@ class Streams:
         """Take in a piece; the message and its body, if that was the last one."""
         key = (message.owner, message.call, message.first)
         flow = self._in.get(key)
-        if flow is None:
-            return None                            # dropped meanwhile
+        if flow is None or flow.sender != message.to:
+            return None                            # dropped meanwhile, or of one that died, and overtaken by that
         flow.data += message.body
         flow.got += len(message.body)
         if flow.got == flow.message.size:
@@ -107,7 +107,7 @@ class Streams:
         """Open the memory that a process of this machine shares; if that is forbidden, ask for pieces."""
         key = (message.owner, message.call, message.first)
         flow = self._in.get(key)
-        if flow is None:
+        if flow is None or flow.sender != message.to:
             return None
         try:
             descriptor = os.open("/proc/%d/fd/%d" % (message.pid, message.descriptor), os.O_RDONLY)

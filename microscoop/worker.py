@@ -27,6 +27,7 @@ from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple, Union
 from . import tasks
 from .calls import Call
 from .channel import Link
+from .errors import exit_status
 from .owner import Owner
 from .protocol import INLINE, Back, Block, Drop, Idle, Result, Taken
 
@@ -81,6 +82,7 @@ class Worker(Owner):
     def __init__(self, link: Link, number: int, workers: int, retries: int, where: str, note: memoryview,
                  sent: bool = False) -> None:
         super().__init__(link, number, workers, retries)
+        self._pid = os.getpid()
         self._where = where                        # h2/3
         self._sent = sent                          # this host has only the files that were sent to it
         self._note = note                          # shared with the agent: owner, call, item for each slot
@@ -290,6 +292,7 @@ class Worker(Owner):
             function, args, kwargs = pickle.loads(future.task)
             entry = tasks.outcome(function(*args, **kwargs))
         except BaseException as error:             # whatever a task raises is its outcome
+            self._leave_if_forked(error)
             entry = self.failure(error, future.name)
         finally:
             here.task = before
@@ -317,6 +320,7 @@ class Worker(Owner):
             self._loop(run, function, columns)
         here.task = before
         here.depth -= 1
+        self._leave_if_forked()
         flush_output()
         with self.lock:
             run.note[run.slot] = 0
@@ -345,6 +349,7 @@ class Worker(Owner):
                     value = function(*arguments)
                     append(value if type(value) in atoms else outcome(value))
             except BaseException as error:         # whatever a task raises is its outcome
+                self._leave_if_forked(error)
                 number = run.block.first + len(done)
                 name = getattr(function, "__qualname__", None) or type(function).__name__
                 append(self.failure(error, "item %d of %s" % (number, name)))
@@ -352,6 +357,13 @@ class Worker(Owner):
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         """An error of a task as it travels; what: the task, or its item."""
         return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
+
+    def _leave_if_forked(self, error: Optional[BaseException] = None) -> None:
+        """A task has forked, and its child has come to the task's end: it must not go on as a second worker."""
+        if os.getpid() == self._pid:
+            return
+        flush_output()
+        os._exit(exit_status(error) if isinstance(error, SystemExit) else int(error is not None))
 
     def _flush(self, run: Run, last: bool = False) -> None:
         """Send what is done; the lock is held, so that parts stay in order.  With the `last` of what this thread had to
@@ -362,8 +374,7 @@ class Worker(Owner):
         now = time.perf_counter_ns()
         part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
         run.sent += count
-        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number,
-                        int(run not in self._runs), 0)
+        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number, 0)
         run.since = now
         if run.home:
             call = self.calls.get(run.block.call)

@@ -17,7 +17,6 @@ from microscoop import broker
 from microscoop.channel import Channel, Frames, Link, framed
 from microscoop.protocol import (
     FRAME_LIMIT,
-    RESULT,
     SAID_LIMIT,
     TABLE,
     WORKER,
@@ -347,7 +346,7 @@ GARBAGE: Dict[str, bytes] = {
     "a length of 2 GiB": HEADER.pack((1 << 31) - 1) + bytes(10),
     "a length just above the limit": HEADER.pack(SAID_LIMIT + 1) + bytes(SAID_LIMIT + 1),
     "an unknown message": framed(b"\xfa?"),
-    "a message that is cut": framed(bytes([RESULT, 1, 2, 3])),
+    "a message that is cut": framed(bytes([2, 1, 2, 3])),
     "a message with bytes too many": framed(encode(Idle(1)) + b"x"),
     "a death that only agents tell": framed(encode(Died(1, 9))),
     "an order that only the head gives": framed(encode(Spawn(9, WORKER))),

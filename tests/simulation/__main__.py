@@ -22,7 +22,7 @@ def many(first: int, count: int, faults: Tuple[str, ...]) -> int:
             print(failure, end="\n\n")
     for event in sorted({*EVENTS, *counts}):
         print("%9d  %s" % (counts[event], event))
-    print("%d of %d seeds failed%s" % (len(failed), count, "".join(" %d" % seed for seed in failed)))
+    print("%d of %d seeds failed%s" % (len(failed), count, "".join(" %d" % seed for seed in failed[:20])))
     return 1 if failed else 0
 
 

@@ -19,7 +19,7 @@ class Scene:
         self._scale = self._dice.choice((0.00002, 0.0005, 0.003, 0.02))    # seconds that a task computes
         self._weight = self._dice.choice((0, 0, 0, 0.1, 0.5, 1))           # how often bodies are streams
         self._rare = self._dice.choice((0.01, 0.2))                        # how often tasks last much longer
-        self._haste = self._dice.choice((1, 1, 8))                         # how often maps are closed early
+        self._haste = self._dice.choice((1, 1, 30))                        # how often maps are closed early
         self._malice = self._dice.choice((0, 0, 0.02, 0.1))                # how often tasks kill
         self._left = self._dice.choice((12, 40, 120))                      # tasks in all
 
