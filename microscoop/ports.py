@@ -12,7 +12,7 @@ from .channel import Channel
 from .protocol import SAID_LIMIT, ProtocolError
 
 PRINT_LIMIT = 1 << 16
-LINE_LIMIT = 1 << 20        # bytes of a line without an end that are kept back
+LINE_LIMIT = 1 << 18        # bytes of a line without an end that are kept back; with what is read on it fits a frame
 
 
 class Port:
