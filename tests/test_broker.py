@@ -90,7 +90,8 @@ class Office:
     def result(self, worker: int, first: int, count: int = 1, call: int = 1, owner: Optional[int] = None,
                size: int = 0) -> List[Any]:
         """A result of items of the origin's, or of another owner."""
-        return self.hear(worker, Result(owner or self.origin, call, first, count, 1000, worker, 1, size, b"body"))
+        return self.hear(worker, Result(owner=owner or self.origin, call=call, first=first, items=count, spent=1000,
+                                        worker=worker, size=size, body=b"body"))
 
     def die(self, worker: int, *begun: int, call: int = 1) -> List[Any]:
         """A worker ends while it is on these items of the origin's."""
@@ -129,8 +130,9 @@ class Work(unittest.TestCase):
         self.office.hear(self.one, Idle(1))
         (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0)), Block)
         self.assertEqual(block.owner, self.office.origin)
-        (_, result), = sent(self.office.hear(self.one, Result(self.office.origin, 1, 0, 1, 1, 99, 1, 0)), Result)
-        self.assertEqual(result.worker, self.one)
+        actions = self.office.hear(self.one, Result(owner=self.office.origin, call=1, first=0, items=1, spent=1000,
+                                                    worker=99, size=0))
+        self.assertEqual(sent(actions, Result)[0][1].worker, self.one)
         (_, pull), = sent(self.office.hear(self.one, Pull(self.two, 99, 1, 1, 0, 10, 0)), Pull)
         self.assertEqual(pull.by, self.one)
 
@@ -243,13 +245,12 @@ class Credits(unittest.TestCase):
     def test_credit_waits_for_the_first_worker(self):
         office = Office(0)
         self.assertEqual(self.credits(office.hear(office.origin, Surplus(100))), {})
-        worker, = [action.process for action in office.tell(HostUp("far", 1, 0.01)) if isinstance(action, Start)]
-        self.assertEqual(self.credits(office.tell(ProcessUp(worker))), {office.origin: 4})
+        self.assertEqual(self.credits(office.tell(HostUp("far", 1, 0.01))), {office.origin: 4})
 
     def test_a_dead_owner_is_granted_nothing_and_its_credit_is_free_again(self):
         self.office.hear(self.two, Surplus(100))
         self.office.hear(self.office.origin, Surplus(100))
-        self.assertEqual(self.credits(self.office.die(self.two)), {self.office.origin: 4})     # one worker is left
+        self.assertEqual(self.credits(self.office.die(self.two)), {self.office.origin: 8})
 
 
 class Streams(unittest.TestCase):

@@ -205,8 +205,8 @@ class Worker(Owner):
         pieces = sum(plan.pieces_out for plan in run.plans[run.sent:len(run.done)])
         run.sent += count
         spent = max(int((now - run.since) * 1e9), 1)
-        result = Result(run.block.owner, run.block.call, first, count, spent, self.number, 0,
-                        part)  # type: ignore[arg-type]
+        result = Result(owner=run.block.owner, call=run.block.call, first=first, items=count, spent=spent,
+                        worker=self.number, size=0, body=part)  # type: ignore[arg-type]
         run.since = now
         if run.home:
             if run.block.call in self.calls:
