@@ -367,6 +367,8 @@ class Broker:
         held = worker.find(result.owner, result.call, result.first)
         if held is None or held.finished or held.first != result.first or result.first + result.items > held.end:
             self.late += 1
+            if result.size:                         # nobody will pull it
+                self._actions.append(Send(worker.number, Taken(worker.number, *result[:4])))
             return
         if worker.host.deaths:
             self._thrives(worker.host)

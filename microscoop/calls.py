@@ -64,10 +64,16 @@ class Call:
         return entries
 
     def abandon(self, unfinished: bool) -> None:
-        """Nobody can consume it: keep no results, but for errors."""
+        """Keep no results from now on, but for errors."""
         self._abandoned = True
+        self.outcomes = {first: data for first, data in list(self.outcomes.items())
+                         if any(map(tasks.failed, tasks.outcomes(data)))}
         if unfinished and not self.begun:
             self.unread = "a map over an input without a length was never read: it ran for %d items" % self.count
+
+    def is_spent(self) -> bool:
+        """Whether nobody can want anything of it any more, the user included."""
+        return self._abandoned and not (self.open or self.outcomes or self.unread)
 
     def extend(self, columns: Sequence[tasks.Column]) -> None:
         """More items, which follow those known."""

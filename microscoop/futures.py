@@ -201,8 +201,11 @@ class Future:
 
     def _open(self) -> Tuple[Any, Optional[BaseException]]:
         """Rebuild what the task returned or raised; once, in the thread that asks."""
+        entry, known = self._entry, self._value    # in this order: another thread may be doing the same
+        if known is not None:
+            return known  # type: ignore[no-any-return]
         try:
-            self._value = tasks.value(self._entry), None
+            self._value = tasks.value(entry), None
         except BaseException as error:             # an error of the task, or of rebuilding its result: the caller's
             self._value = None, error.with_traceback(None)
         self._entry = None
@@ -337,6 +340,8 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     count = _length(iterables)
     if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
+        count = min(len(column) for column in columns)     # an input may give less than it says
+        columns = [column[:count] for column in columns]
         source = _Source(owner, call, (), WINDOW_ITEMS, limit)
         if count:
             owner.push(call, columns)
@@ -344,7 +349,7 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
         source = _Source(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
         source.read_on(FIRST_PULL)
     generator = results(source)
-    call.consumer = weakref.ref(generator, lambda _: call.abandon(source.rows is not None))
+    call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
     return generator
 
 
@@ -431,13 +436,13 @@ class _Watch:
     state = ""                 # no future: nothing that could be run here instead of waiting
 
     def __init__(self, owner: Owner, futures: Iterable[Future], timeout: Optional[float]) -> None:
-        self._owner, self._futures = owner, list(dict.fromkeys(futures))
+        self._owner, self.futures = owner, list(dict.fromkeys(futures))
         self._limit = None if timeout is None else time.monotonic() + timeout
         self.waiters: List[Any] = []
         self.ended: Deque[Future] = deque()
-        self.left = len(self._futures)
+        self.left = len(self.futures)
         with owner.lock:
-            for future in self._futures:
+            for future in self.futures:
                 future.watched_by(self)
 
     def next(self) -> List[Future]:
@@ -454,10 +459,13 @@ class _Watch:
 
     def close(self) -> None:
         """Collect no more."""
-        with self._owner.lock:
-            for future in self._futures:
-                if self in future.watches:
-                    future.watches.remove(self)
+        if self.left:
+            self._owner.later(self._close)
+
+    def _close(self) -> None:
+        for future in self.futures:
+            if self in future.watches:
+                future.watches.remove(self)
 
 
 def wait(fs: Iterable[Future], timeout: Optional[float] = None, return_when: str = ALL_COMPLETED) -> DoneAndNotDone:

@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import BLOCK_SIZE, BLOCK_TIME, Call
+from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
 from .channel import Link
 from .errors import WorkerLost
 from .protocol import (
@@ -63,7 +63,8 @@ class Owner:
         self._flying = 0                           # items sent, outcomes not in
         self._serial = 0                           # of calls and of futures
         self._paces: Dict[str, float] = {}         # nanoseconds that submitted functions take
-        self._silence = threading.Event()
+        self._silence, self._hearing = threading.Event(), threading.Lock()
+        self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
@@ -127,19 +128,39 @@ class Owner:
                 for thing in watched:
                     thing.waiters.remove(bell)
 
+    def later(self, function: Callable[[], None]) -> None:
+        """Have the reader thread do this, under the lock.  For what a garbage collection may call at any moment, also
+        in a thread that has the lock: generators that are closed, weak references that die."""
+        self._later.append(function)
+        self.link.poke()
+
     def drop(self, call: Call) -> None:
         """Nobody wants this call any more: what was not begun shall not be."""
-        with self.lock:
-            if self.calls.pop(call.number, None) is None:
-                return
-            self.items -= call.left
-            self._flying -= call.open - call.left
-            if call.left:
-                self.queue.remove(call)
-            if call.open > call.left:
-                self.streams.drop(self.number, call.number)
-                self.link.send(Drop(self.number, call.number))
-            self._retract()
+        self.later(lambda: self._drop(call))
+
+    def abandon(self, call: Call, unfinished: bool) -> None:
+        """Nobody can consume this call any more: keep no results, but for errors."""
+        call.abandon(unfinished)
+        self.later(lambda: self._tidy(call))
+
+    def _drop(self, call: Call) -> None:
+        if self.calls.pop(call.number, None) is None:
+            return
+        self.items -= call.left
+        self._flying -= call.open - call.left
+        if call.left:
+            self.queue.remove(call)
+        if call.open > call.left:
+            self.streams.drop(self.number, call.number)
+            self.link.send(Drop(self.number, call.number))
+        call.open = call.left = 0
+        ring(call.waiters)
+        self.pushed()                              # what waited behind it
+        self._retract()
+
+    def _tidy(self, call: Call) -> None:
+        if call.is_spent():
+            self.calls.pop(call.number, None)
 
     def _retract(self) -> None:
         """Say so if we have nothing to give away any more, lest credit lies idle here; the lock is held."""
@@ -165,22 +186,30 @@ class Owner:
         """Wait until everything submitted is done and every callback has run."""
         while True:
             begun = self._serial
-            for future in list(self.sent.values()) + [e for e in self.queue if not isinstance(e, Call)]:
-                self.wait(future.done, (future,))
-            for call in list(self.calls.values()):
-                self.wait(lambda call=call: not call.open, (call,))  # type: ignore[misc]
+            for entry in self.unfinished():
+                self.wait(lambda entry=entry: self.is_over(entry), (entry,))  # type: ignore[misc]
             self.hear_quiet()
             if self._callbacks is not None:
                 self._callbacks.finish()
             if begun == self._serial:              # no callback has submitted more meanwhile
                 return
 
+    def unfinished(self) -> List[Any]:
+        """The futures and calls that `finish` waits for."""
+        with self.lock:
+            return [*self.sent.values(), *(e for e in self.queue if not isinstance(e, Call)), *self.calls.values()]
+
+    def is_over(self, entry: Any) -> bool:
+        """Whether a future or call of ours has all its outcomes."""
+        return not entry.open if isinstance(entry, Call) else bool(entry.done())
+
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
-        if self._serial:
-            self._silence = threading.Event()
-            self.link.send(Quiet())
-            self._silence.wait()
+        with self._hearing:
+            if self._serial:
+                self._silence.clear()
+                self.link.send(Quiet())
+                self._silence.wait()
 
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
@@ -216,7 +245,8 @@ class Owner:
         """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
         function travels one item a message; but not for long, lest a slow one waits for its messages."""
         entry = self.queue[0]
-        if not isinstance(entry, Call) or entry.pace() or entry.open - entry.left < self.workers:
+        if not isinstance(entry, Call) or entry.pace() or entry.open - entry.left < self.workers * (
+                entry.chunksize or 1):
             return False
         if entry.dark is None:
             entry.dark = time.monotonic() + PATIENCE
@@ -269,12 +299,18 @@ class Owner:
     def tick(self) -> Optional[float]:
         """What is due now; seconds until it should be looked at again, None: not before something comes."""
         with self.lock:
+            self.do_later()
             entry = self.queue[0] if self.queue else None
             if not isinstance(entry, Call) or entry.dark is None or entry.pace():
                 return None
             self.feed()
             left = entry.dark - time.monotonic()
             return left if left > 0 else None
+
+    def do_later(self) -> None:
+        """What was put off; the lock is held."""
+        while self._later:
+            self._later.popleft()()
 
     def _granted(self, message: Credit) -> None:
         with self.lock:
@@ -285,10 +321,10 @@ class Owner:
             self._retract()
 
     def _result(self, message: Result) -> None:
-        if message.size:
+        if not message.size:
+            self.settle(message, message.body)
+        elif not message.call or message.call in self.calls:   # else it crossed our Drop, and nothing more will come
             self.pull(message, message.worker)
-            return
-        self.settle(message, message.body)
 
     def settle(self, message: Result, body: Any) -> None:
         """Outcomes are in: hand them to their call, or to the futures whose they are."""
@@ -299,7 +335,8 @@ class Owner:
                     self._flying -= message.items
                     self.streams.withdraw(self.number, message.call, message.first)
                     call.arrive(message.first, body, message.items, message.spent)
-                    if self.items and self._credit:
+                    self._tidy(call)
+                    if self.items:
                         self.pushed()
                 return
             self._flying -= message.items
@@ -326,6 +363,7 @@ class Owner:
             self.streams.withdraw(self.number, message.call, message.first)
             self.streams.forget((self.number, message.call, message.first))
             if message.verdict == CHARGED and self._give_up(message):
+                self.pushed()
                 return
             if message.call:
                 call = self.calls[message.call]

@@ -135,7 +135,7 @@ class Shared(NamedTuple):
 
 class Piece(NamedTuple):
     """sender -> broker -> receiver: the next bytes of a stream."""
-    to: int
+    to: int           # who gets it; when it arrives, who sent it
     owner: int
     call: int
     first: int

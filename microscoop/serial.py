@@ -15,6 +15,9 @@ class Nobody:
     def send(self, *messages: Message) -> None:
         raise AssertionError("there is nobody to send %r to" % (messages,))
 
+    def poke(self) -> None:
+        """Nobody needs to be woken."""
+
 
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
@@ -23,6 +26,8 @@ class Serial(Worker):
         super().__init__(Nobody(), 0, 1, 0, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
 
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
+        with self.lock:
+            self.do_later()
         super().push(entry, columns)
         here = self._here
         here.depth = getattr(here, "depth", 0)

@@ -93,6 +93,8 @@ class Server:
         self._opened = self._waiting = False
         self._status: Optional[int] = None
         self._interrupted = -TWICE
+        self._finished = False                     # the origin has ended by itself: all output is to come out
+        self._hurried = 0                          # the signal that came while the run was ending
         self._parcel: Any = None
         self._said_once: Set[str] = set()
         self._expelled: Set[int] = set()           # processes that did not keep to the protocol
@@ -475,8 +477,11 @@ class Server:
         self._check_workers()
 
     def _origin_ended(self, status: int, how: str) -> None:
+        self._origin_pid = 0
         if self._status is not None:
             return
+        interrupted = self._interrupted > 0 and status == Status.INTERRUPTED << 8
+        self._finished = not interrupted
         if os.WIFSIGNALED(status):
             self._report.error("the origin %s" % how)
             self._status = 128 + os.WTERMSIG(status)
@@ -567,6 +572,8 @@ class Server:
 
     def _signalled(self) -> None:
         for number in os.read(self._wake, 64):
+            if self._status is not None and number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._hurried = number
             if number == signal.SIGINT:
                 self._interrupt()
             elif number in (signal.SIGTERM, signal.SIGHUP) and self._status is None:
@@ -580,7 +587,10 @@ class Server:
         if again or not self._origin_pid:
             self._status = Status.INTERRUPTED if self._status is None else self._status
         elif self._own_group:                          # else the terminal has sent it one already
-            os.kill(self._origin_pid, signal.SIGINT)
+            try:
+                os.kill(self._origin_pid, signal.SIGINT)
+            except ProcessLookupError:                 # it has just ended; its agent says so next
+                return
 
     # The end
 
@@ -603,9 +613,20 @@ class Server:
                 machine.start.leave(max(limit - time.monotonic(), 0))
             self._close_start(machine)
         _end_child(self._agent_pid, limit)
-        for outlet in self._outlets.values():
-            outlet.flush(1.0)
+        self._bring_out()
         self._report.info("Finished cleaning spawned subprocesses.")
+
+
+    def _bring_out(self) -> None:
+        """Write what waits for a slow reader: all of it if the script has ended by itself and no signal comes."""
+        self._loop.forget(self._arrivals.fileno())
+        if not self._finished:
+            for outlet in self._outlets.values():
+                outlet.flush(1.0)
+        while self._finished and not self._hurried and any(outlet.waiting for outlet in self._outlets.values()):
+            self._loop.turn()
+        if self._hurried and self._status == Status.OK and any(outlet.waiting for outlet in self._outlets.values()):
+            self._status = 128 + self._hurried         # output is lost
 
 
 def run(job: Job) -> int:

@@ -68,13 +68,17 @@ class Streams:
     def drop(self, owner: int, call: int) -> None:
         """Nobody wants this call (0: any of that owner) any more."""
         for key in [key for key in self._out if key[0] == owner and call in (0, key[1])]:
-            self.withdraw(*key)
+            memory = self._out.pop(key).memory
+            if memory >= 0:                        # somebody may be reading it still: not to be used again
+                os.close(memory)
         for key in [key for key in self._in if key[0] == owner and call in (0, key[1])]:
             del self._in[key]
+        self._ask()
 
     def forget(self, key: Key) -> None:
         """What was pulled under this key will not come."""
-        self._in.pop(key, None)
+        if self._in.pop(key, None) is not None:
+            self._ask()
 
     # Taking in
 
@@ -143,12 +147,15 @@ class Streams:
         """Put the body where a process of this machine can read it."""
         if flow.memory >= 0:
             return True
+        memory = -1
         try:
             memory = self._spare.pop() if self._spare else os.memfd_create("microscoop")
             view = memoryview(flow.body)
             while view:
                 view = view[os.pwrite(memory, view, len(flow.body) - len(view)):]
         except OSError:                            # no memory left for it: pieces need less
+            if memory >= 0:
+                os.close(memory)
             return False
         flow.memory = memory
         return True

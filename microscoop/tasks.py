@@ -183,12 +183,15 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
     where: names host, worker and item; sent: that host has only the files that were sent to it.
     """
     import traceback  # rarely needed: not worth 3 ms of every start
-    lines = traceback.format_exception(type(error), error, _own(error))
-    text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
-    kind = type(error).__module__ + "." + type(error).__qualname__
     try:
-        said = str(error)
-    except Exception as again:                     # a __str__ that raises must not hide the error
+        lines = traceback.format_exception(type(error), error, _own(error))
+    except BaseException as again:                 # of a __str__ or a source loader of the user's
+        lines = ["%s (no traceback: %s while it was formatted)\n" % (type(error).__qualname__, type(again).__name__)]
+    text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
+    kind = "%s.%s" % (type(error).__module__, type(error).__qualname__)
+    try:
+        said = "".join([str(error)])               # a plain str, whatever subclass __str__ gives
+    except BaseException as again:                 # a __str__ that raises must not hide the error
         said = "<%s in its __str__>" % type(again).__name__
     data: Optional[bytes] = None
     try:
@@ -196,7 +199,7 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
         if type(pickle.loads(data)) is not type(error):
             data = None
     except BaseException as again:                 # whatever it is: the text goes instead
-        text += "(it cannot be pickled and rebuilt: %s: %s)\n" % (type(again).__name__, again)
+        text += "(it cannot be pickled and rebuilt: %s)\n" % type(again).__name__
         data = None
     return data, kind, said, text + (lacking(error) if sent else "")
 

@@ -42,7 +42,7 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, ValueError, OSError):   # replaced or closed by the task: its own business
+        except BaseException:                      # replaced or closed by the task, with whatever manners
             continue
 
 
@@ -95,6 +95,8 @@ class Worker(Owner):
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
         self._parked = 0
         self._idle = False                         # the broker thinks that we have nothing to do
+        self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
+        self._lent = False                         # the turn, by a thread of the user's that waits
         self._asleep = False                       # the reader thread waits without a limit
         self._seen: Any = None                     # the oldest entry at the last tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
@@ -115,6 +117,7 @@ class Worker(Owner):
 
     def _next(self, me: int) -> Any:
         """The next thing for this thread, once it has the turn; the lock is held."""
+        self._lent = False
         while True:
             if self._holder != me:
                 if self._holder:
@@ -122,12 +125,14 @@ class Worker(Owner):
                     self._turn.wait()
                     self._parked -= 1
                 self._holder = self._holder or me
-            elif self._inbox:
-                return self._inbox.popleft()
-            elif self.queue:
+            elif self._inbox or self.queue:
                 self._no_longer_idle()
-                return self._own(self.queue[-1])
+                work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
+                planned = work.planned * 1000 if isinstance(work, Block) else 0
+                self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
+                return work
             else:
+                self._until = 0
                 if not self._idle:
                     self._idle = True
                     self.link.send(Idle(1))
@@ -145,6 +150,7 @@ class Worker(Owner):
         if not entry.left:
             self._unqueue(entry)
         self.items -= block.items
+        self._flying += block.items                # out, too, until its outcomes are in
         return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
 
     def _unqueue(self, entry: Any) -> None:
@@ -166,7 +172,7 @@ class Worker(Owner):
         return True
 
     def _hand_turn_on(self) -> None:
-        self._holder = 0
+        self._holder = self._until = 0
         if self._parked:
             self._turn.notify()
         else:
@@ -175,7 +181,8 @@ class Worker(Owner):
     def _lend_turn(self) -> None:
         """A thread of the user's waits, and perhaps the task at work for that thread: let another thread run what is
         in the queue, unless the one that has the turn is free to.  The lock is held."""
-        if not self._idle and self.items:
+        if not self._idle and self.items and not self._lent:
+            self._lent = True
             self._hand_turn_on()
 
     def _help(self) -> None:
@@ -188,8 +195,14 @@ class Worker(Owner):
     def _take_turn(self) -> None:
         """This thread goes on; whoever had the turn parks after what it runs.  The lock is held."""
         self._holder = threading.get_ident()
+        self._until = time.perf_counter_ns() + PATIENCE
         self._no_longer_idle()
-        self._work.notify()
+        self._work.notify_all()
+
+    def unfinished(self) -> List[Any]:
+        """A task that calls `shutdown` waits for what it has submitted itself; others may wait for it."""
+        task = self.task()
+        return [entry for entry in super().unfinished() if task is None or entry.parent is task]
 
     def hear_quiet(self) -> None:
         """A task that calls `shutdown` waits for what this process submitted; others are not its affair."""
@@ -216,7 +229,7 @@ class Worker(Owner):
                 mine = self._choose(task, watched)
             if mine is None:
                 break
-            if self._here.depth >= DEEP:
+            if self._is_deep():
                 self._run_afresh(mine)
             elif isinstance(mine, Block):
                 self._work_on(Run(mine, task, True))
@@ -224,10 +237,20 @@ class Worker(Owner):
                 self._run(mine)
         return self._sleep(ready, watched, timeout)
 
+    def _is_deep(self) -> bool:
+        """Whether the stack is so full that the next task should get one of its own."""
+        depth = self._here.depth
+        if depth < DEEP and depth % 4:             # looked at now and then only
+            return False
+        try:
+            return depth >= DEEP or sys._getframe(sys.getrecursionlimit() // 3) is not None
+        except ValueError:                         # fewer frames than that
+            return False
+
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
         for thing in watched:
-            if thing.left if isinstance(thing, Call) else thing.state == "PENDING":
+            if thing.left if isinstance(thing, Call) else thing.state == "PENDING" and thing.task:
                 return self._own(thing)
         for entry in reversed(self.queue):
             if entry.parent is task:
@@ -252,23 +275,29 @@ class Worker(Owner):
 
     def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
         for thing in watched:
-            beneath = task if getattr(thing, "state", "") == "RUNNING" else None
-            while beneath is not None:
-                if beneath is thing:
-                    raise RuntimeError("%r is suspended beneath this task, and waits for it: neither could end" % thing)
-                beneath = beneath.beneath
+            for future in getattr(thing, "futures", (thing,)):
+                beneath = task if getattr(future, "state", "") == "RUNNING" else None
+                while beneath is not None:
+                    if beneath is future:
+                        raise RuntimeError("%r is suspended beneath this task, which waits for it: neither could end"
+                                           % future)
+                    beneath = beneath.beneath
 
     def _run_afresh(self, work: Any) -> None:
         """Run it in a thread with an empty stack, and wait for that."""
         def run() -> None:
-            self._here.depth = 0
-            with self.lock:
+            try:
+                self._here.depth = 0
                 if mine:
-                    self._holder = threading.get_ident()
-            if isinstance(work, Block):
-                self._work_on(Run(work, task, True))
-            else:
-                self._run(work, task)
+                    with self.lock:
+                        self._take_turn()
+                if isinstance(work, Block):
+                    self._work_on(Run(work, task, True))
+                else:
+                    self._run(work, task)
+            except BaseException:                  # a defect of ours, as in _help
+                sys.excepthook(*sys.exc_info())
+                os._exit(70)
 
         task = self._here.task
         mine = self._holder == threading.get_ident()
@@ -277,7 +306,7 @@ class Worker(Owner):
         thread.join()
         with self.lock:
             if mine:
-                self._holder = threading.get_ident()
+                self._take_turn()
 
     # Running
 
@@ -317,17 +346,25 @@ class Worker(Owner):
         except BaseException as error:             # of rebuilding the function: the outcome of every item
             run.done.extend([self.failure(error, "item %d" % i) for i in run.numbers])
         else:
-            self._loop(run, function, columns)
+            while not self._is_done(run):
+                self._loop(run, function, columns)
         here.task = before
         here.depth -= 1
         self._leave_if_forked()
         flush_output()
         with self.lock:
-            run.note[run.slot] = 0
-            if run.note is self._note:
-                self._slots.append(run.slot)
             self._runs.remove(run)
             self._flush(run, before is None)
+            run.note[run.slot] = 0                 # not before: to pack and send outcomes is part of the task
+            if run.note is self._note:
+                self._slots.append(run.slot)
+
+    def _is_done(self, run: Run) -> bool:
+        """Whether each item that the block still has is done; `rest` may have cut the numbers for items that it then
+        saw had begun."""
+        with self.lock:
+            run.numbers = list(range(run.block.first, run.block.first + run.block.items))
+            return len(run.done) >= len(run.numbers)
 
     def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
         numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
@@ -348,6 +385,8 @@ class Worker(Owner):
                                                tasks.arguments(columns, len(done))):
                     value = function(*arguments)
                     append(value if type(value) in atoms else outcome(value))
+                if len(done) < len(numbers):
+                    raise RuntimeError("StopIteration came from rebuilding an argument")
             except BaseException as error:         # whatever a task raises is its outcome
                 self._leave_if_forked(error)
                 number = run.block.first + len(done)
@@ -379,6 +418,7 @@ class Worker(Owner):
         if run.home:
             call = self.calls.get(run.block.call)
             if call is not None:
+                self._flying -= count
                 call.arrive(first, tasks.outcomes(tasks.results(part)), count, result.spent)
             return
         body = tasks.results(part)
@@ -401,7 +441,7 @@ class Worker(Owner):
             return
         with self.lock:
             self._inbox.append(block)
-            self._work.notify()
+            self._work.notify_all()
 
     def pulled(self, message: Union[Block, Result], data: Any) -> None:
         if isinstance(message, Block):
@@ -420,7 +460,7 @@ class Worker(Owner):
                     run.rest()
             self.streams.drop(message.owner, message.call)
             self._idle = False                     # what was on its way will not come: say Idle again
-            self._work.notify()
+            self._work.notify_all()
 
     def _taken(self, message: Taken) -> None:
         with self.lock:
@@ -434,18 +474,20 @@ class Worker(Owner):
             self._asleep = False
             self.link.poke()
         if self._idle:
-            self._work.notify()
+            self._work.notify_all()
 
     def tick(self) -> Optional[float]:
         """Send on what should not wait for the task at work."""
         with self.lock:
+            self.do_later()
             now = time.perf_counter_ns()
             for run in self._runs:
                 if len(run.done) > run.sent and now - run.since > PATIENCE // 2:
                     self._flush(run)
                 if now - run.began > max(TENFOLD * run.block.planned * 1000, PATIENCE):
                     self._shrink(run)
-                    self._return_inbox()
+            if self._until and now > self._until:
+                self._return_inbox()
             oldest = self.queue[0] if self.queue else None
             if oldest is not None and oldest is self._seen:
                 self.feed()
@@ -465,6 +507,7 @@ class Worker(Owner):
                 if not call.left:
                     self.queue.append(call)
                 call.back(*rest, True)
+                self._flying -= rest[1]
                 self.items += rest[1]
         else:
             self.link.send(Back(run.block.owner, run.block.call, *rest))
