@@ -58,6 +58,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     owner = Owner(Link(sock), number, settings.workers, settings.retries)
     os.register_at_fork(after_in_child=sock.close)
+    os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
     owner.start()
     futures.enter(owner)
@@ -70,6 +71,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     where = "%s/%d" % (settings.host, number)
     link = Link(sock)
     os.register_at_fork(after_in_child=sock.close)
+    os.register_at_fork(after_in_child=futures.leave)
     _surroundings(settings)
     _arguments(settings)
     futures.enter(Loading())

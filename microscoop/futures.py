@@ -74,6 +74,11 @@ def enter(owner: Owner) -> None:
     _current[:] = [owner]
 
 
+def leave() -> None:
+    """A fork of the user's: its calls are not this process's owner's affair."""
+    _current.clear()
+
+
 def _owner() -> Owner:
     if not _current:
         import warnings

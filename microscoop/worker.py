@@ -114,10 +114,10 @@ class Worker(Owner):
                 self._work_on(Run(work, None, work.size < 0))
             else:
                 self._run(work)
+            self._lent = False
 
     def _next(self, me: int) -> Any:
         """The next thing for this thread, once it has the turn; the lock is held."""
-        self._lent = False
         while True:
             if self._holder != me:
                 if self._holder:

@@ -78,7 +78,8 @@ class Ledger:
 
     def _taken(self, worker: int, message: Taken) -> None:
         for key in _keys(message.owner, message):
-            self._move(key, -worker, None, "taken from %d" % worker)
+            if self._holders.get(key) == -worker:  # else its result came late, and it may only forget the body
+                self._move(key, -worker, None, "taken from %d" % worker)
 
     def _lost(self, owner: int, message: Lost) -> None:
         for key in _keys(owner, message):
