@@ -111,7 +111,7 @@ def _count(text: str) -> int:
 def named(name: str) -> Host:
     """The host of that name. Raises ValueError if it cannot be one's."""
     user, _, machine = name.rpartition("@")
-    if name.startswith("-"):
+    if name.startswith("-") or machine.startswith("-"):
         raise ValueError("a host's name does not begin with a dash")
     if not machine or name.startswith("@"):
         raise ValueError("expected a host's name")
