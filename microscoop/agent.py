@@ -397,8 +397,11 @@ def _noted(note: mmap.mmap) -> List[Tuple[int, int, int]]:
 
 # How an agent begins -------------------------------------------------------------------------------------------------
 
-def fork_local(settings: Settings, foreground: bool) -> Tuple[int, socket.socket, socket.socket]:
-    """Fork this machine's agent: its pid, the launcher's end of its channel, and where near ends arrive."""
+def fork_local(settings: Settings, foreground: bool,
+               held: Sequence[int]) -> Tuple[int, socket.socket, socket.socket]:
+    """Fork this machine's agent: its pid, the launcher's end of its channel, and where near ends arrive.
+
+    held: descriptors of the launcher that no process of the user's shall have."""
     ours, theirs = socket.socketpair()
     arrivals, passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     pid = os.fork()
@@ -410,7 +413,7 @@ def fork_local(settings: Settings, foreground: bool) -> Tuple[int, socket.socket
     try:
         ours.close()
         arrivals.close()
-        Agent(Channel(theirs.fileno(), theirs.fileno()), settings, passing, foreground).run()
+        Agent(Channel(theirs.fileno(), theirs.fileno()), settings, passing, foreground, held).run()
         status = 0
     except BaseException:                              # the launcher's code above us must not go on in this process
         sys.excepthook(*sys.exc_info())

@@ -147,7 +147,8 @@ class Server:
         """Fork the local agent, before there is anything that it should not have."""
         foreground = _in_foreground()
         self._own_group = not foreground
-        pid, sock, arrivals = agent.fork_local(self._settings(), foreground)
+        pid, sock, arrivals = agent.fork_local(self._settings(), foreground,
+                                                (self._wake, self._signals, *self._loop.descriptors()))
         self._agent_pid = pid
         self._arrivals = arrivals
         self._loop.read(arrivals.fileno(), self._arrived)
