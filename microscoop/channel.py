@@ -15,7 +15,7 @@ from socket import socket
 from struct import Struct
 from typing import Deque, Iterator, List, Optional
 
-from .protocol import FRAME_LIMIT, INLINE, Message, ProtocolError, decode, encode
+from .protocol import FRAME_LIMIT, INLINE, TABLE, Message, ProtocolError, decode, encode
 
 HEADER = Struct("!i")
 
@@ -70,6 +70,8 @@ class Frames:
                 raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit))
             stop = self._start + 4 + length
             if stop > self._end:
+                if self._end > self._start + 4 and self._buffer[self._start + 4] not in TABLE:
+                    raise ProtocolError("the beginning of no message")      # whose end might never come
                 return
             yield bytes(memoryview(self._buffer)[self._start + 4:stop])
             self._start = stop

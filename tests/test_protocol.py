@@ -17,6 +17,7 @@ from microscoop import broker
 from microscoop.channel import Channel, Frames, Link, framed
 from microscoop.protocol import (
     FRAME_LIMIT,
+    LATER,
     SAID_LIMIT,
     TABLE,
     WORKER,
@@ -54,6 +55,11 @@ def some_message(chance: random.Random, code: int, most: int = 1 << 64) -> Messa
         fields.append(chance.choice((b"", b"x", bytes(chance.getrandbits(8) for _ in range(chance.randrange(60))))))
     message: Message = cls(*fields)
     return message
+
+
+def some_bytes(size: int) -> bytes:
+    """So many, which could be a message."""
+    return bytes([LATER]) + os.urandom(size - 1)
 
 
 def frames_of(*pieces: bytes) -> List[bytes]:
@@ -128,7 +134,7 @@ class FramesOnTheirWay(Pairs):
 
     def test_are_read_as_a_connection_of_multiprocessing_writes_them(self) -> None:
         ours, theirs = self.pair()
-        payloads = [os.urandom(size) for size in self.SIZES]
+        payloads = [some_bytes(size) for size in self.SIZES]
         frames, found = Frames(), []
         with Connection(theirs.detach()) as connection, ThreadPoolExecutor(1) as pool:
             sent = pool.submit(lambda: [connection.send_bytes(payload) for payload in payloads])
@@ -139,7 +145,7 @@ class FramesOnTheirWay(Pairs):
 
     def test_are_written_as_a_connection_of_multiprocessing_reads_them(self) -> None:
         channel, theirs = self.channel()
-        payloads = [os.urandom(size) for size in self.SIZES]
+        payloads = [some_bytes(size) for size in self.SIZES]
         theirs.setblocking(True)
         with Connection(theirs.detach()) as connection, ThreadPoolExecutor(1) as pool:
             found = pool.submit(lambda: [connection.recv_bytes() for _ in payloads])
@@ -151,7 +157,7 @@ class FramesOnTheirWay(Pairs):
 
     def test_may_come_in_any_parts(self) -> None:
         chance = random.Random(3)
-        payloads = [os.urandom(chance.choice((1, 3, 50, 3000, 20000, 70000))) for _ in range(60)]
+        payloads = [some_bytes(chance.choice((1, 3, 50, 3000, 20000, 70000))) for _ in range(60)]
         stream = b"".join(map(framed, payloads))
         cuts = [0, *sorted(chance.randrange(len(stream)) for _ in range(200)), len(stream)]
         self.assertEqual(frames_of(*(stream[a:b] for a, b in zip(cuts, cuts[1:]))), payloads)
@@ -163,7 +169,7 @@ class FramesOnTheirWay(Pairs):
     def test_are_whole_after_the_buffer_has_grown_between_two_of_them(self) -> None:
         ours, theirs = self.pair()
         frames = Frames()
-        small, large = os.urandom(10000), os.urandom(FRAME_LIMIT)
+        small, large = some_bytes(10000), some_bytes(FRAME_LIMIT)
         found, stream = [], memoryview(framed(small) + framed(large) + framed(small))
         theirs.setblocking(False)
         while len(found) < 3:
@@ -184,9 +190,18 @@ class FramesOnTheirWay(Pairs):
                     frames.read(ours.fileno()) if len(data) != 4 else frames.feed(data)
             self.assertLess(len(frames._buffer), 1 << 15)
 
+    def test_that_begin_like_no_message_are_not_waited_for(self) -> None:
+        for code in range(256):
+            frames = Frames()
+            self.assertEqual(frames.feed(HEADER.pack(1000)), [])
+            if code in TABLE:
+                self.assertEqual(frames.feed(bytes([code])), [])
+            else:
+                self.assertRaises(ProtocolError, frames.feed, bytes([code]))
+
     def test_end_with_the_channel(self) -> None:
         ours, theirs = self.pair()
-        theirs.sendall(framed(b"last") + HEADER.pack(10) + b"half")
+        theirs.sendall(framed(b"last") + HEADER.pack(10) + some_bytes(4))
         theirs.close()
         frames = Frames()
         self.assertEqual(frames.read(ours.fileno()), [b"last"])
@@ -425,6 +440,18 @@ if __name__ == "__main__":
         self.assertEqual((result.status, first), (0, "[0, 1, 2, 4, 5]"), result.err)
         self.assertIn("was ended, as it had written to the descriptor that leads to its launcher while it ran", second)
         self.assertIn("begun 2 times", second)
+        self.assertEqual(len(self.lines(result)), 2)
+
+    def test_is_not_waited_for_when_it_could_be_the_beginning_of_a_message(self) -> None:
+        result = self.go("""
+def begin(k):
+    if k in (3, 9) and once(str(k)):
+        os.write(*channels(), GARBAGE[0])
+    return k
+if __name__ == "__main__":
+    print(list(futures.map(begin, range(12))))
+""", "-n", "1", length=HEADER.pack(100_000))
+        self.assertEqual((result.status, result.out), (0, str(list(range(12))) + "\n"), result.err)
         self.assertEqual(len(self.lines(result)), 2)
 
     def test_right_before_it_ends_by_itself_hurts_nobody(self) -> None:
