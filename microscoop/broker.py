@@ -53,11 +53,11 @@ AHEAD = 50                 # a block is given ahead only if it lasts less than s
 # What happens --------------------------------------------------------------------------------------------------------
 
 class HostUp(NamedTuple):
-    """An agent can fork so many workers, and first of all the origin if it is time for that."""
+    """An agent can fork so many workers, and after the first few the origin if it is time for that (else None)."""
     host: str
     workers: int
     round_trip: float      # seconds
-    origin: bool = False
+    origin_after: Optional[int] = None
 
 
 class Open(NamedTuple):
@@ -205,10 +205,11 @@ class Broker:
     def _host_up(self, event: HostUp, now: float) -> None:
         self._host_down(HostDown(event.host, "another agent has come in its place"), now)
         host = self.hosts[event.host] = Host(event.host, event.round_trip)
-        if event.origin:
-            self._start(host, ORIGIN)
-        for _ in range(event.workers):
-            self._start(host, WORKER)
+        kinds = [WORKER] * event.workers
+        if event.origin_after is not None:
+            kinds.insert(event.origin_after, ORIGIN)
+        for kind in kinds:
+            self._start(host, kind)
 
     def _open(self, event: Open, now: float) -> None:
         self._start(self.hosts[event.host], ORIGIN)

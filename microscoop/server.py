@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Set
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from . import __version__, agent, broker
 from .broker import Broker
@@ -75,6 +76,14 @@ class Machine:
         self.ports: Dict[int, Port] = {}           # of its processes, if they are on this machine
 
 
+class Trail:
+    """What a process printed that still waits for a slow reader, and what it has said since: that waits, too."""
+
+    def __init__(self) -> None:
+        self.marks: Dict[Outlet, int] = {}         # up to where what it printed is queued
+        self.frames: Deque[Tuple[Dict[Outlet, int], bytes]] = deque()   # each with the marks that must be out before
+
+
 class Server:
     """One run."""
 
@@ -87,6 +96,7 @@ class Server:
         self._machines = {share.host.name: Machine(share) for share in job.shares}
         self._head = next(m for m in self._machines.values() if m.share.host.local)
         self._where: Dict[int, Machine] = {}       # process -> its host
+        self._trails: Dict[int, Trail] = {}        # of the processes whose output waits
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
         self._agent_pid = 0
@@ -156,7 +166,9 @@ class Server:
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         workers = self._head.share.workers
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
-        self._handle(broker.HostUp(self._head.name, _cores() if workers is None else workers, LOCAL_TRIP, self._opened))
+        cores = _cores()                               # so many workers can start beside each other, then the script
+        self._handle(broker.HostUp(self._head.name, cores if workers is None else workers, LOCAL_TRIP,
+                                   cores if self._opened else None))
 
     def _settings(self) -> Settings:
         job, script = self._job, os.path.join(os.getcwd(), self._job.script)
@@ -171,9 +183,12 @@ class Server:
         process, pid, ends = agent.receive_ends(self._arrivals)
         port = Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1)
         self._head.ports[process] = port
-        self._loop.read(port.channel.reader, lambda: self._said(port))
+        self._read_words(port)
         self._read_pipes(port)
         self._up(self._head, Up(process, pid))
+
+    def _read_words(self, port: Port) -> None:
+        self._loop.read(port.channel.reader, lambda: self._said(port))
 
     def _read_pipes(self, port: Port) -> None:
         for pipe in port.pipes:
@@ -196,7 +211,7 @@ class Server:
     def _print(self, port: Port, whole: bool) -> None:
         before = list(port.pipes)
         for stream, text in port.printed(whole):
-            self._outlets[stream].write(text)
+            self._put_out(port.process, self._outlets[stream], text)
             if self._outlets[stream].waiting > FULL:   # read on when its reader has caught up
                 self._outlets[stream].when_relieved(lambda: self._read_pipes(port))
                 for pipe in port.pipes:
@@ -409,6 +424,8 @@ class Server:
         if machine.channel is not None:
             self._loop.drop(machine.channel)
             machine.channel = None
+            for process in [process for process in self._trails if self._where.get(process) is machine]:
+                self._hear_out(machine, process)
             self._where = {process: m for process, m in self._where.items() if m is not machine}
             self._handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
         self._close_start(machine)
@@ -419,7 +436,7 @@ class Server:
     def _printed(self, machine: Machine, message: Print) -> None:
         outlet = self._outlets.get(message.stream)
         if outlet is not None:
-            outlet.write(message.body)
+            self._put_out(message.process, outlet, message.body)
             answer = Printed(len(message.body))
             if outlet.waiting > FULL:
                 outlet.when_relieved(lambda: self._tell(machine, answer))
@@ -428,7 +445,45 @@ class Server:
 
     # Processes
 
+    def _put_out(self, process: int, outlet: Outlet, text: bytes) -> None:
+        outlet.write(text)
+        if outlet.waiting:
+            self._trails.setdefault(process, Trail()).marks[outlet] = outlet.queued
+
     def _hear(self, machine: Machine, process: int, frame: bytes) -> None:
+        """A frame of a process; if what it printed before is not out yet, it waits for that."""
+        trail = self._trails.get(process)
+        if trail is None:
+            self._heard(machine, process, frame)
+            return
+        trail.frames.append((dict(trail.marks), frame))
+        if len(trail.frames) == 1:
+            self._catch_up(machine, process)
+
+    def _catch_up(self, machine: Machine, process: int) -> None:
+        """Hear what needs to wait no more; a process of this machine is not read meanwhile."""
+        trail, port = self._trails.get(process), machine.ports.get(process)
+        while trail is not None and trail.frames:
+            for outlet, mark in trail.frames[0][0].items():
+                if not outlet.is_out(mark):
+                    outlet.when_out(mark, lambda: self._catch_up(machine, process))
+                    if port is not None:
+                        self._loop.forget(port.channel.reader)
+                        self._loop.flush(port.channel)  # it is written all the same
+                    return
+            self._heard(machine, process, trail.frames.popleft()[1])
+        if trail is not None and all(outlet.is_out(mark) for outlet, mark in trail.marks.items()):
+            self._trails.pop(process, None)
+        if port is not None and self._where.get(process) is machine:
+            self._read_words(port)
+
+    def _hear_out(self, machine: Machine, process: int) -> None:
+        """It is gone: hear what it said, whether its output is out or not."""
+        trail = self._trails.pop(process, None)
+        for _, frame in trail.frames if trail is not None else ():
+            self._heard(machine, process, frame)
+
+    def _heard(self, machine: Machine, process: int, frame: bytes) -> None:
         """A frame of a process, which must be one of that machine."""
         if self._where.get(process) is not machine:
             return
@@ -458,11 +513,14 @@ class Server:
         self._handle(broker.ProcessUp(message.process))
 
     def _died(self, machine: Machine, message: Died) -> None:
-        port = machine.ports.pop(message.process, None)
+        port = machine.ports.get(message.process)
         if port is not None:
             for frame in port.last():
                 self._hear(machine, message.process, frame)
             self._print(port, False)
+        self._hear_out(machine, message.process)
+        if port is not None:
+            del machine.ports[message.process]
             for pipe in list(port.pipes):
                 self._loop.forget(pipe)
             self._loop.drop(port.channel)

@@ -398,7 +398,7 @@ class Hosts(unittest.TestCase):
         self.assertEqual(lost(actions), [(0, 1, CHARGED)])
 
     def test_the_origin_can_come_first_of_all(self):
-        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, True), 0.0)]
+        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, 0), 0.0)]
         self.assertEqual(starts, [ORIGIN, WORKER, WORKER])
 
 
