@@ -321,9 +321,7 @@ class Server:
         self._close_start(machine)
         if self._job.strict and not self._opened:
             raise error
-        self._report.warning(str(error))
-        if machine.losses:                             # it was up before
-            self._try_again(machine)
+        self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before
         self._open_if_settled()
         self._check_workers()
 
