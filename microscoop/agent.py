@@ -189,10 +189,13 @@ class Agent:
             return None
         port = Port(process, near.detach(), *pipes)
         self._send(Up(process, pid))
+        self._read(port)
+        return port
+
+    def _read(self, port: Port) -> None:
         self.loop.read(port.channel.reader, lambda: self._up(port))
         for pipe in port.pipes:
             self.loop.read(pipe, lambda: self._print(port, True))
-        return port
 
     def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
                 note: mmap.mmap) -> NoReturn:
@@ -256,13 +259,16 @@ class Agent:
         for pipe in before:
             if pipe not in port.pipes or self._unprinted > UNPRINTED:
                 self.loop.forget(pipe)                 # closed, or the head is slow to print
+        if before and self._unprinted > UNPRINTED:     # then what it says comes slowly, too
+            self.loop.forget(port.channel.reader)
+            self.loop.flush(port.channel)              # it is written all the same
 
     def _printed(self, message: Printed) -> None:
         self._unprinted -= message.size
         if self._unprinted <= UNPRINTED:
             for one in self._children.values():
-                for pipe in one.port.pipes if one.port else ():
-                    self.loop.read(pipe, lambda port=one.port: self._print(port, True))  # type: ignore[misc]
+                if one.port is not None:
+                    self._read(one.port)
 
     # Deaths
 

@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 from collections import deque
-from typing import Callable, Deque, List
+from typing import Callable, Deque, List, Tuple
 
 from .loop import Loop
 
@@ -53,7 +53,9 @@ class Outlet:
         self._loop, self._descriptor = loop, descriptor
         self._queue: Deque[memoryview] = deque()
         self.waiting = 0
+        self.queued = 0                            # bytes that were ever queued; less `waiting`, they are out
         self._relieved: List[Callable[[], None]] = []
+        self._awaited: List[Tuple[int, Callable[[], None]]] = []
         try:
             self._file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except OSError:                            # it was closed before we began
@@ -63,11 +65,20 @@ class Outlet:
         """Queue it, and write what can be written at once."""
         self._queue.append(memoryview(text))
         self.waiting += len(text)
+        self.queued += len(text)
         self.flush()
 
     def when_relieved(self, callback: Callable[[], None]) -> None:
         """Call back once less than FULL waits."""
         self._relieved.append(callback)
+
+    def is_out(self, mark: int) -> bool:
+        """Whether what was `queued` up to there is written, or lost since nobody reads."""
+        return mark <= self.queued - self.waiting
+
+    def when_out(self, mark: int, callback: Callable[[], None]) -> None:
+        """Call back once it is out."""
+        self._awaited.append((mark, callback))
 
     def flush(self, seconds: float = 0) -> None:
         """Write while the reader takes it, waiting up to so many seconds for that."""
@@ -88,6 +99,11 @@ class Outlet:
         if self._relieved and self.waiting < FULL:
             relieved, self._relieved = self._relieved, []
             for callback in relieved:
+                callback()
+        if self._awaited:
+            due = [callback for mark, callback in self._awaited if self.is_out(mark)]
+            self._awaited = [entry for entry in self._awaited if not self.is_out(entry[0])]
+            for callback in due:
                 callback()
 
 
