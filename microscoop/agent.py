@@ -6,10 +6,12 @@ there; elsewhere it keeps them and wraps their frames in Relay.
 """
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -403,6 +405,16 @@ def _noted(note: mmap.mmap) -> List[Tuple[int, int, int]]:
 
 # How an agent begins -------------------------------------------------------------------------------------------------
 
+def raise_limit() -> int:
+    """Allow this process as many open files as it may have; the soft limit until now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):                      # macOS: no more than OPEN_MAX, whatever the hard limit says
+        return soft
+    return soft
+
+
 def fork_local(settings: Settings, foreground: bool,
                held: Sequence[int]) -> Tuple[int, socket.socket, socket.socket]:
     """Fork this machine's agent: its pid, the launcher's end of its channel, and where near ends arrive.
@@ -429,9 +441,10 @@ def fork_local(settings: Settings, foreground: bool,
 
 def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
     """Be the agent of a remote host; bootstrap.py calls this, with what the head told it, in a process of our own."""
+    open_files = raise_limit()
     settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
                         tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
-                        known["retries"], 1, not known["in_place"])
+                        known["retries"], 1, not known["in_place"], open_files)
     one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
     one.run()
     left = leftovers(known["files"], known["sent"])
@@ -445,11 +458,15 @@ def _some(names: List[str]) -> str:
 
 
 def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:
-    """The launcher's side: (process, pid, descriptors) of a process that the local agent has forked."""
+    """The launcher's side: (process, pid, descriptors) of a process that the local agent has forked.
+
+    Raises OSError (EMFILE) if they are too many."""
     ends = array("i")
-    data, parts, _, _ = arrivals.recvmsg(ENDS.size, socket.CMSG_SPACE(3 * ends.itemsize))
+    data, parts, flags, _ = arrivals.recvmsg(ENDS.size, socket.CMSG_SPACE(3 * ends.itemsize))
     for level, kind, content in parts:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             ends.frombytes(content[:len(content) - len(content) % ends.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     process, pid = ENDS.unpack(data)
     return process, pid, list(ends)

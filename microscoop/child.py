@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import select
 import signal
 import socket
@@ -39,6 +40,7 @@ class Settings(NamedTuple):
     retries: int
     workers: int                   # in all, as far as known at the start
     sent: bool = False             # the host has only the files that were sent to it
+    open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
 
 
 class Loading(Owner):
@@ -56,6 +58,7 @@ class Loading(Owner):
 
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
+    _lower_limit(settings)
     owner = Owner(Link(sock), number, settings.workers, settings.retries)
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
@@ -88,7 +91,15 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     os._exit(0)
 
 
+def _lower_limit(settings: Settings) -> None:
+    """The launcher and the agent had raised it, for themselves."""
+    if settings.open_files is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
+
+
 def _surroundings(settings: Settings) -> None:
+    _lower_limit(settings)
     os.environ.update(settings.env)
     if settings.pythonpath:
         os.environ["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)

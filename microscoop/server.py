@@ -10,7 +10,9 @@ Events go to `Broker.handle`, its actions are carried out here.  Nothing here wa
 """
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import sys
 import time
@@ -58,6 +60,8 @@ BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
 AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
+TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
+            "or start fewer with -n")
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
 TWICE = 2.0                # seconds within which a second Ctrl-C ends all
@@ -89,6 +93,7 @@ class Server:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._open_files = agent.raise_limit()
         self._report = Reporter(job.verbose)
         self._loop = Loop()
         self._broker = Broker()
@@ -132,6 +137,10 @@ class Server:
             self._beat()
             while self._status is None:
                 self._loop.turn()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise UsageError(TOO_MANY % (self._head_workers(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])) from None
         finally:
             self._end()
         return self._status
@@ -164,11 +173,14 @@ class Server:
         self._loop.read(arrivals.fileno(), self._arrived)
         self._agent_socket = sock
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
-        workers = self._head.share.workers
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
         cores = _cores()                               # so many workers can start beside each other, then the script
-        self._handle(broker.HostUp(self._head.name, cores if workers is None else workers, LOCAL_TRIP,
+        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP,
                                    cores if self._opened else None))
+
+    def _head_workers(self) -> int:
+        workers = self._head.share.workers
+        return _cores() if workers is None else workers
 
     def _settings(self) -> Settings:
         job, script = self._job, os.path.join(os.getcwd(), self._job.script)
@@ -176,7 +188,7 @@ class Server:
         return Settings(self._head.name, script, (job.script, *job.args),
                         os.path.dirname(os.path.realpath(script)), job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
-                        max(sum(count or 1 for count in known), 1))
+                        max(sum(count or 1 for count in known), 1), open_files=self._open_files)
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
@@ -658,6 +670,7 @@ class Server:
         elif self._opened:
             self._report.info("Root process is done.")
         limit = time.monotonic() + GRACE
+        self._loop.forget(self._arrivals.fileno())
         for machine in self._machines.values():
             self._tell(machine, End())
             if machine.channel is None:
@@ -676,7 +689,6 @@ class Server:
 
     def _bring_out(self) -> None:
         """Write what waits for a slow reader: all of it if the script has ended by itself and no signal comes."""
-        self._loop.forget(self._arrivals.fileno())
         if not self._finished:
             for outlet in self._outlets.values():
                 outlet.flush(1.0)
