@@ -153,6 +153,9 @@ def _finish(owner: Owner, origin: int) -> None:
     if os.getpid() != origin:
         return                                     # it forked, and this is its child: nothing of ours is its affair
     owner.finish()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
+        threading._shutdown()  # type: ignore[attr-defined]
+        owner.finish()                             # what those threads have submitted
     owner.report()
 
 
