@@ -20,7 +20,7 @@ from tests import harness
 
 TASKS = 1_000_000
 PATIENCE = 30.0  # seconds for two rounds that nobody disturbs; beyond that a run is taken for hanging
-BURST = 15  # kills until it is left alone for so long: a kill may well free what got stuck
+BURST = 30  # kills until it is left alone for so long: a kill may well free what got stuck
 GROWTH = 1.10, 4.0  # what the memory may be multiplied with, and MB that it may grow by beyond that
 PAGE = os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -130,16 +130,17 @@ class Killer:
 
     def go_on(self, limit: float) -> None:
         """Until time.monotonic() is at the limit, or the run has ended."""
-        due = time.monotonic()
+        due = began = time.monotonic()
         while due < limit:
-            due += self._chance.expovariate(self._rate)
+            behind = self.kills < (due - began) * self._rate
+            due += self._chance.expovariate(self._rate * (1.5 if behind else 1.0))
             if harness.until(self._ended, due - time.monotonic()):
                 return
             self._kill()
             self._look()
             if self.kills % BURST == 0:
                 self._leave_alone()
-            due = max(due, time.monotonic())  # whom it missed it does not make up for all at once
+            due = max(due, time.monotonic())  # those that it missed are not made up for all at once
 
     def _ended(self) -> bool:
         return self._run.process.poll() is not None
