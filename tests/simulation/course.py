@@ -27,7 +27,7 @@ from .world import Violation, World
 
 MOST_STEPS = 60_000        # no run needs more
 DAY = 600.0                # simulated seconds; no run needs more
-RARE = (Back, Credit, Drop, Lost, Shared, Surplus, Taken)
+RARE = {Back: 8, Credit: 8, Drop: 8, Lost: 8, Shared: 8, Surplus: 8, Taken: 50}     # so much rather one dies then
 
 
 class Simulation(World):
@@ -69,7 +69,7 @@ class Simulation(World):
 
     def peril(self, process: Owner, message: Message) -> bool:
         """Whether a worker dies at this moment; rather so when the message is a rare one."""
-        if self.perils and process.window == 0 and self.chance(self.risk * (8 if type(message) in RARE else 1)):
+        if self.perils and process.window == 0 and self.chance(self.risk * RARE.get(type(message), 1)):
             self.perils -= 1
             return True
         return False

@@ -19,13 +19,14 @@ class Lane:
 
     def __init__(self, world: World, host: Host, strict: bool) -> None:
         self._world, self._host, self._strict = world, host, strict
+        self._slow = world.dice.choice((0.0, 0.02, 0.3))     # how often the other end is busy, or a packet is lost
         self._last = self._late = 0.0
 
     def send(self, piece: bool, deliver: Callable[..., None], *args: Any) -> None:
         """Deliver it after a while."""
         world = self._world
         pause = self._host.trip * (0.2 + 0.6 * world.dice.random())
-        at = max(world.now + (pause * 20 if world.chance(0.02) else pause), self._last)
+        at = max(world.now + (pause * 20 if world.chance(self._slow) else pause), self._last)
         if piece and not self._strict:
             at = self._late = max(at + (pause * 20 if world.chance(0.1) else 0), self._late)
         else:

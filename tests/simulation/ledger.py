@@ -37,8 +37,9 @@ class Ledger:
 
     def after(self, event: Event, actions: List[Any]) -> None:
         """Note what the broker has decided, and compare."""
+        refused = isinstance(event, Heard) and type(event.message) is Result     # with a Taken, if it was a stream
         for action in actions:
-            if type(action) is Send:
+            if type(action) is Send and not (refused and type(action.message) is Taken):
                 handler = self._handlers.get(type(action.message))
                 if handler is not None:
                     handler(action.process, action.message)

@@ -23,7 +23,7 @@ from microscoop.protocol import (
 )
 
 from .streams import Streams, View
-from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread
+from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, ring
 
 PATIENCE = 0.010           # seconds, as in worker.py
 SHARES = {"close": 1, "drop": 0}    # halves of a map's results that are looked at before it is closed
@@ -137,7 +137,10 @@ class Owner:
         return ready()
 
     def drop(self, call: Call) -> None:
-        """Nobody wants this call any more."""
+        """Nobody wants this call any more; the reader thread sees to it."""
+        self.world.after(self.world.moment(), self._drop, call)
+
+    def _drop(self, call: Call) -> None:
         del self.calls[call.number]
         self.items -= call.left
         self.flying -= call.open - call.left
@@ -147,6 +150,9 @@ class Owner:
             self.world.saw("call dropped while items are out")
             self.streams.drop(self.number, call.number)
             self.say(Drop(self.number, call.number))
+        call.open = call.left = 0
+        ring(call.waiters)
+        self.pushed()
         self._retract()
 
     def _retract(self) -> None:
@@ -252,7 +258,7 @@ class Owner:
         if call is not None:
             self.flying -= message.items
             call.arrive(message.first, outcomes, message.spent)
-            if self.items and self.credit:
+            if self.items:
                 self.pushed()
         elif not message.call:
             self.flying -= message.items
@@ -269,6 +275,8 @@ class Owner:
         self.streams.withdraw((self.number, message.call, message.first))
         self.streams.forget([(self.number, message.call, message.first)])
         if message.verdict == CHARGED and self._give_up(message, call):
+            if not self.world.fault("waits in the dark"):
+                self.pushed()
             return
         if call is not None:
             if call.left:

@@ -17,9 +17,10 @@ class Scene:
     def __init__(self, world: Simulation) -> None:
         self._world, self._dice = world, world.dice
         self._scale = self._dice.choice((0.00002, 0.0005, 0.003, 0.02))    # seconds that a task computes
-        self._weight = self._dice.choice((0, 0, 0, 0.1, 0.5, 1))           # how often bodies are streams
+        self._weights = self._dice.choice((                                # how often bodies are streams, in and out
+            (0, 0), (0, 0), (0, 0), (0.1, 0.1), (0.5, 0.5), (1, 1), (0, 1), (0, 1)))
         self._rare = self._dice.choice((0.01, 0.2))                        # how often tasks last much longer
-        self._haste = self._dice.choice((1, 1, 30))                        # how often maps are closed early
+        self._haste = self._dice.choice((1, 1, 50))                        # how often maps are closed early
         self._malice = self._dice.choice((0, 0, 0.02, 0.1))                # how often tasks kill
         self._left = self._dice.choice((12, 40, 120))                      # tasks in all
 
@@ -29,7 +30,7 @@ class Scene:
         world.retries = dice.choice((0, 1, 2, 3, 12))
         world.perils = dice.choice((0, 0, 1, 3, 8))
         world.risk = dice.choice((0.002, 0.02, 0.1))
-        steps = [step for _ in range(dice.randint(1, 5)) for step in self._steps(dice.randrange(4))]
+        steps = [step for _ in range(dice.choice((1, 2, 3, 4, 15))) for step in self._steps(dice.randrange(4))]
         world.script = Plan("script", tuple(steps))
         self._hosts()
         for _ in range(dice.choice((0, 0, 1, 3))):
@@ -72,7 +73,7 @@ class Scene:
         if depth and dice.random() < 0.4:
             steps += self._steps(depth - 1)
         deadly = dice.choice((1, 2, 99)) if dice.random() < self._malice else 0
-        heavy = [dice.randint(1, 9) if dice.random() < self._weight else 0 for _ in range(2)]
+        heavy = [dice.randint(1, 9) if dice.random() < weight else 0 for weight in self._weights]
         return Plan(name, tuple(steps), deadly, *heavy)
 
     # Mishaps

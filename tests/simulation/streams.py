@@ -99,13 +99,13 @@ class Streams:
 
     def piece(self, message: Piece) -> Optional[Message]:
         """Take in a piece; the message with its body, if that was the last one."""
-        source, offset, content = message.body  # type: ignore[misc]
+        source, offset, content = message.body
         key = (message.owner, message.call, message.first)
         flow = self.inward.get(key)
         if flow is None:
             self._world.saw("piece of a stream that nobody wants")
             return None
-        if source != flow.sender and not self._world.fault("takes any piece"):
+        if message.to != flow.sender and not self._world.fault("takes any piece"):
             self._world.saw("piece from a sender that is dead")
             return None
         if source != flow.sender or offset != flow.got:
@@ -118,7 +118,7 @@ class Streams:
         """Open what a process of this host shares; if it is closed or gone, ask for pieces."""
         key = (message.owner, message.call, message.first)
         flow = self.inward.get(key)
-        if flow is None:
+        if flow is None or message.to != flow.sender:
             return None
         sender = self._process.host.processes[message.pid]
         memory = sender.streams.opened.get(message.descriptor)
