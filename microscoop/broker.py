@@ -82,10 +82,10 @@ class Heard(NamedTuple):
 
 
 class ProcessDied(NamedTuple):
-    """A process has ended; `begun` are the (owner, call, item) that it was on."""
+    """A process has ended; `begun` are the (owner, call, item) that it was on, None if nobody knows."""
     process: int
     why: str
-    begun: Tuple[Tuple[int, int, int], ...]
+    begun: Optional[Tuple[Tuple[int, int, int], ...]]
 
 
 Event = Union[HostUp, Open, HostDown, ProcessUp, Heard, ProcessDied]
@@ -239,7 +239,7 @@ class Broker:
         host = process.host
         if process.kind == ORIGIN:
             return
-        if not event.begun or self._others_work(host):  # a task that kills says nothing about the only host
+        if event.begun == () or self._others_work(host):  # a task that kills says nothing about the only host
             host.deaths += 1
         if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)

@@ -536,22 +536,18 @@ class Server:
             self._loop.drop(port.channel)
             port.close()
         self._where.pop(message.process, None)
-        begun = tuple(BEGUN.iter_unpack(message.body[:len(message.body) // BEGUN.size * BEGUN.size]))
+        noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
+        begun: Any = tuple(BEGUN.iter_unpack(noted))
         how = _how(message.status)
         if message.process in self._expelled:
             self._expelled.discard(message.process)
-            begun, how = self._unheard(message.process), "was ended, as it had " + SPOILED
+            begun = begun or None                      # it may be further on by now than what had spoiled its words
+            how = "was ended, as it had " + SPOILED
         if message.process == self._origin:
             self._origin_ended(message.status, how)
         why = "%s\n%s" % (machine.name, how)
         self._handle(broker.ProcessDied(message.process, why, begun))
         self._check_workers()
-
-    def _unheard(self, process: int) -> Tuple[Tuple[int, int, int], ...]:
-        """The items that may have spoiled a process's words: of each block, the first whose result did not come.  The
-        process itself may be further on."""
-        known = self._broker.processes.get(process)
-        return tuple((held.owner, held.call, held.first) for held in (known.held if known else ()) if not held.finished)
 
     def _origin_ended(self, status: int, how: str) -> None:
         self._origin_pid = 0
