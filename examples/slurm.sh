@@ -13,5 +13,6 @@
 # module load python      # whatever brings a Python of 3.8 or newer
 
 # srun instead of ssh, which many clusters allow to no node. One step on each node holds all of its workers:
-# --overlap lets it have cores that the job's own shell has, --cpu-bind=none all of them, not those of one task.
-python3 -m microscoop --ssh-executable "srun -w {host} -N1 -n1 --overlap --cpu-bind=none" examples/01_squares.py
+# --overlap lets it have cores that the job's own shell has, --cpu-bind=none all of them, not those of one task;
+# without --unbuffered srun would hold back what has no end of line yet.
+python3 -m microscoop --ssh-executable "srun -w {host} -N1 -n1 --overlap --cpu-bind=none --unbuffered" examples/01_squares.py
