@@ -45,7 +45,7 @@ def mutate(limit: int) -> int:
     for name, seeds in [(name, seeds_until_found(limit, faults, mutant)) for name, faults, mutant in cases] + [
             ("owner or worker " + fault, seeds_until_found(limit, (fault,))) for fault in FAULTS]:
         missed += seeds is None
-        print("%-48s %s" % (name, "not found in %d seeds" % limit if seeds is None else "found by seed %d" % seeds))
+        print("%-48s %s" % (name, "not found in %d seeds" % limit if seeds is None else "found after %d seeds" % seeds))
     return 1 if missed else 0
 
 
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--grow", action="store_true", help="the broker's cost for each task, by workers")
     options = parser.parse_args()
     if options.mutate:
-        return mutate(max(options.seeds, 5000))
+        return mutate(max(options.seeds, 2000))
     if options.grow:
         return grow()
     if options.seed is not None:

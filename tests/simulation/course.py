@@ -44,7 +44,7 @@ class Simulation(World):
         self.over = ""
         self.steps = 0
         self.known_workers = 1
-        self.retries = 2
+        self.retries = self.pulls = 2
         self.script = Plan("script", ())
         self.perils, self.risk = 0, 0.0            # so many deaths while something is said or heard, so often
         self._coming = 0                           # hosts that will be up

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from microscoop.broker import Broker, Event, Heard, HostDown, Process, ProcessDied, Send
 from microscoop.protocol import CHARGED, FREE, WORKER, Block, Drop, Lost, Result, Taken
@@ -10,7 +10,7 @@ from microscoop.protocol import CHARGED, FREE, WORKER, Block, Drop, Lost, Result
 from .streams import Key
 from .world import Violation
 
-MOST_BACKS = 20            # no item needs to be given back more often
+MOST_BACKS = 10            # no process needs to give an item back more often
 
 
 class Ledger:
@@ -20,7 +20,7 @@ class Ledger:
         self._broker = broker
         self._holders: Dict[Key, int] = {}
         self.deaths: Counter[Key] = Counter()      # of processes that held the item
-        self.backs: Counter[Key] = Counter()       # how often living ones gave it back
+        self.backs: Counter[Tuple[Key, int]] = Counter()       # how often a living one gave it back
         self._handlers: Dict[type, Callable[[int, Any], None]] = {
             Block: self._given, Result: self._answered, Lost: self._lost, Taken: self._taken}
 
@@ -89,8 +89,8 @@ class Ledger:
             if not holder or not dead and message.verdict != FREE or message.verdict == CHARGED and message.items > 1:
                 raise Violation("%s is told for item %s, which %d holds" % (message, key, holder))
             self.deaths[key] += dead
-            self.backs[key] += not dead
-            if self.backs[key] > MOST_BACKS:
+            self.backs[key, holder] += not dead
+            if self.backs[key, holder] > MOST_BACKS:
                 raise Violation("item %s is given back again and again" % (key,))
             del self._holders[key]
 
@@ -140,6 +140,9 @@ def check_counters(broker: Broker) -> None:
         raise Violation("stock, granted, workers, idle, hungry, turns: kept %s, counted %s" % (kept, counted))
     if idle and (turns or hungry) or not broker._ahead.keys() <= broker.processes.keys():
         raise Violation("idle %s, in stock of %s, hungry %s, ahead %s" % (idle, turns, hungry, list(broker._ahead)))
+    for host in broker.hosts.values():
+        if host.missing and not host.deaths and not host.left_out:
+            raise Violation("%s lacks %d workers, but thrives" % (host.name, host.missing))
 
 
 def _check(process: Process) -> None:

@@ -28,6 +28,7 @@ class Scene:
         """Fill in the world."""
         world, dice = self._world, self._dice
         world.retries = dice.choice((0, 1, 2, 3, 12))
+        world.pulls = dice.choice((1, 2))
         world.perils = dice.choice((0, 0, 1, 3, 8))
         world.risk = dice.choice((0.002, 0.02, 0.1))
         steps = [step for _ in range(dice.choice((1, 2, 3, 4, 15))) for step in self._steps(dice.randrange(4))]

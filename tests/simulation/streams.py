@@ -7,7 +7,6 @@ from microscoop.protocol import Block, Message, Piece, Pull, Result, Shared
 
 from .world import Violation
 
-PULLS = 2                  # streams that a process takes in at a time
 WINDOW = 4                 # pieces of a stream that are on their way
 
 Key = Tuple[int, int, int]         # owner, call, item
@@ -60,6 +59,7 @@ class Streams:
         self._process, self._world = process, process.world
         self.out: Dict[Key, Outflow] = {}
         self.inward: Dict[Key, Inflow] = {}
+        self._pulls: int = process.world.pulls     # streams that it takes in at a time
         self._spare: List[Memory] = []
         self.opened: Dict[int, Memory] = {}        # descriptors
         self._next = 0
@@ -92,7 +92,7 @@ class Streams:
         self._ask()
 
     def _ask(self) -> None:
-        for key, flow in list(self.inward.items())[:PULLS]:
+        for key, flow in list(self.inward.items())[:self._pulls]:
             if flow.asked < flow.message.size and flow.asked - flow.got <= WINDOW // 2:
                 flow.asked = min(flow.got + WINDOW, flow.message.size)
                 self._process.say(Pull(flow.sender, self._process.number, *key, flow.asked, int(flow.near)))
