@@ -63,7 +63,6 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
-    owner.start()
     futures.enter(owner)
     status = _run(settings, owner)
     _leave(status)

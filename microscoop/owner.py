@@ -72,14 +72,17 @@ class Owner:
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
-        """Begin to take in what comes."""
-        self._reader.start()
+        """Begin to take in what comes, if that has not begun yet."""
+        if self._reader.ident is None:
+            self._reader.start()
 
     # Called by the user's threads
 
     def serial(self) -> int:
-        """A number for a new Future or Call; never 0."""
+        """A number for a new Future or Call; never 0.  With the first begins the reader thread: a script that makes
+        none has no thread of ours, and may fork as it likes."""
         with self.lock:
+            self.start()
             self._serial += 1
             return self._serial
 

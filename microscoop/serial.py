@@ -25,6 +25,9 @@ class Serial(Worker):
     def __init__(self) -> None:
         super().__init__(Nobody(), 0, 1, 0, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
 
+    def start(self) -> None:
+        """Nothing comes."""
+
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         with self.lock:
             self.do_later()

@@ -217,9 +217,10 @@ class Runs(harness.TestCase):
 
     def test_a_script_that_forks_goes_on_using_its_workers(self):
         result = harness.run("-q", "-n", "2", self.script("""
-            import os, sys
+            import os, sys, warnings
             from microscoop import futures
             if __name__ == "__main__":
+                warnings.simplefilter("ignore")     # from 3.12 on: a process that forks has threads, as with any executor
                 future = futures.submit(abs, -1)
                 if os.fork() == 0:
                     sys.exit(0)
