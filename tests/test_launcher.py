@@ -220,7 +220,7 @@ class Runs(harness.TestCase):
             import os, sys, warnings
             from microscoop import futures
             if __name__ == "__main__":
-                warnings.simplefilter("ignore")     # from 3.12 on: a process that forks has threads, as with any executor
+                warnings.simplefilter("ignore")  # 3.12: we have threads, as any executor has
                 future = futures.submit(abs, -1)
                 if os.fork() == 0:
                     sys.exit(0)
