@@ -25,8 +25,11 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, 
 from .protocol import (
     ALONE,
     CHARGED,
+    DONE,
     FREE,
+    FREED,
     ORIGIN,
+    RUNNING,
     WORKER,
     Back,
     Block,
@@ -185,7 +188,7 @@ class Broker:
         self._turns: Deque[Process] = deque()       # owners with blocks in the stock, in turn
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
         self._idle: Dict[int, Process] = {}
-        self._busy: Set[int] = set()                # given work, or said so, since they said Idle
+        self._busy: Set[int] = set()                # where tasks may be at work, asleep or given out
         self._ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
         self._listening: Optional[Process] = None   # the origin, once it has said Quiet
         self._actions: List[Action] = []
@@ -343,7 +346,7 @@ class Broker:
         self._listening = origin
 
     def _tell_quiet(self, origin: Process) -> None:
-        """The origin asked; whoever was given work has said Idle since, so no task is left anywhere."""
+        """The origin asked; whoever was given work has said since that all is done, so no task is left anywhere."""
         if not self._stocked and not self._busy and not any(p.held for p in self.processes.values()):
             self._listening = None
             self._actions.append(Send(origin.number, Quiet()))
@@ -353,13 +356,16 @@ class Broker:
         self._leave_out(worker.host, bytes(message.body).decode("utf-8", "replace"))
 
     def _idle_(self, process: Process, message: Idle) -> None:
-        process.idle = bool(message.idle)
+        if message.idle in (FREED, DONE) and all(held.finished for held in process.held):
+            self._busy.discard(process.number)      # else it said so before it got what it holds
+        if message.idle == DONE:
+            return
+        process.idle = message.idle != RUNNING
         self._ahead.pop(process.number, None)
-        if message.idle:
+        if process.idle:
             for held in process.held:               # suspended
                 _unload(process, held)
             self._idle[process.number] = process
-            self._busy.discard(process.number)
         else:
             self._busy.add(process.number)
             self._idle.pop(process.number, None)

@@ -17,7 +17,6 @@ from typing import Any, Container, Dict, NamedTuple, Tuple, Type, Union
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
 LATER = 11                        # the code of Piece: pieces go behind everything else
-IDLE = b"\7\1"                    # an Idle(1) as it is sent
 INLINE = 1 << 18
 WINDOW = 8 << 20
 
@@ -97,8 +96,12 @@ class Unfit(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """worker -> broker: I have nothing to run (1), or have again (0)."""
-    idle: int
+    """worker -> broker: whether I have something to run."""
+    idle: int         # RUNNING, WAITING, FREED or DONE
+
+
+# Something; nothing, but tasks of mine sleep or are out; nothing, and none do; none do any more, since I said WAITING.
+RUNNING, WAITING, FREED, DONE = range(4)
 
 
 class Surplus(NamedTuple):
@@ -239,7 +242,7 @@ _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) fo
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 def idles(frame: bytes) -> bool:
     """Whether its sender has nothing to run: an unfinished line of its output is all there will be for now."""
-    return frame == IDLE
+    return frame[:1] == b"\7" and frame != b"\7\0"     # an Idle, but not RUNNING
 
 
 def encode(message: Message) -> bytes:

@@ -29,7 +29,7 @@ from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import INLINE, Back, Block, Drop, Idle, Result, Taken
+from .protocol import DONE, FREED, INLINE, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 0.004               # seconds between looks at what a busy process could send on
@@ -95,6 +95,8 @@ class Worker(Owner):
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
         self._parked = 0
         self._idle = False                         # the broker thinks that we have nothing to do
+        self._done = False                         # and that nothing of ours sleeps or is out
+        self._futures = 0                          # of our own, at work or asleep here
         self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
         self._lent = False                         # the turn, by a thread of the user's that waits
         self._asleep = False                       # the reader thread waits without a limit
@@ -134,15 +136,29 @@ class Worker(Owner):
             else:
                 self._until = 0
                 if not self._idle:
-                    self._idle = True
-                    self.link.send(Idle(1))
+                    self.link.send(self._rest())
                 self._work.wait()
+
+    def _rest(self) -> Idle:
+        """What to say when there is nothing to run; the lock is held."""
+        self._idle, self._done = True, self._is_done_with_all()
+        return Idle(FREED if self._done else WAITING)
+
+    def _is_done_with_all(self) -> bool:
+        return not (self._runs or self._futures or self._flying or self.items)
+
+    def _tell_done(self) -> None:
+        """The last that slept or was out has ended; the lock is held."""
+        if self._idle and not self._done and self._is_done_with_all():
+            self._done = True
+            self.link.send(Idle(DONE))
 
     def _own(self, entry: Any) -> Any:
         """Take something of our own out of the queue to run it here: a future, or a block of a call."""
         if not isinstance(entry, Call):
             self._unqueue(entry)
             self.items -= 1
+            self._futures += 1
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
@@ -162,7 +178,7 @@ class Worker(Owner):
     def _no_longer_idle(self) -> None:
         if self._idle:
             self._idle = False
-            self.link.send(Idle(0))
+            self.link.send(Idle(RUNNING))
 
     def _give_turn(self) -> bool:
         """Let another thread take in work; False if this one does not have the turn.  The lock is held."""
@@ -327,7 +343,9 @@ class Worker(Owner):
             here.task = before
             here.depth -= 1
         with self.lock:
+            self._futures -= 1
             self.conclude(future, entry)
+            self._tell_done()
 
     def _work_on(self, run: Run) -> None:
         """Run the items of a block, front to back."""
@@ -355,6 +373,7 @@ class Worker(Owner):
         with self.lock:
             self._runs.remove(run)
             self._flush(run, before is None)
+            self._tell_done()
             run.note[run.slot] = 0                 # not before: to pack and send outcomes is part of the task
             if run.note is self._note:
                 self._slots.append(run.slot)
@@ -426,8 +445,7 @@ class Worker(Owner):
             self.streams.offer((run.block.owner, run.block.call, first), body)
             result, body = result._replace(size=len(body)), b""
         if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
-            self._idle = True
-            self.link.send(result._replace(body=body), Idle(1))
+            self.link.send(result._replace(body=body), self._rest())
         else:
             self.link.send(result._replace(body=body))
 
@@ -488,6 +506,7 @@ class Worker(Owner):
                     self._shrink(run)
             if self._until and now > self._until:
                 self._return_inbox()
+            self._tell_done()
             oldest = self.queue[0] if self.queue else None
             if oldest is not None and oldest is self._seen:
                 self.feed()

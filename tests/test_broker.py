@@ -24,8 +24,12 @@ from microscoop.broker import (
 from microscoop.protocol import (
     ALONE,
     CHARGED,
+    DONE,
     FREE,
+    FREED,
     ORIGIN,
+    RUNNING,
+    WAITING,
     WORKER,
     Back,
     Block,
@@ -121,13 +125,13 @@ class Work(unittest.TestCase):
 
     def test_a_block_goes_to_an_idle_worker_once_and_its_result_to_the_owner(self):
         self.assertEqual(given(self.office.block(0)), [])
-        self.assertEqual(given(self.office.hear(self.one, Idle(1))), [(self.one, 1, 0)])
-        self.assertEqual(given(self.office.hear(self.two, Idle(1))), [])
+        self.assertEqual(given(self.office.hear(self.one, Idle(FREED))), [(self.one, 1, 0)])
+        self.assertEqual(given(self.office.hear(self.two, Idle(FREED))), [])
         (owner, message), = sent(self.office.result(self.one, 0), Result)
         self.assertEqual((owner, message.worker, message.body), (self.office.origin, self.one, b"body"))
 
     def test_the_owner_and_the_worker_of_a_message_are_who_sent_it_whatever_they_say(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0)), Block)
         self.assertEqual(block.owner, self.office.origin)
         actions = self.office.hear(self.one, Result(owner=self.office.origin, call=1, first=0, items=1, spent=1000,
@@ -143,16 +147,16 @@ class Work(unittest.TestCase):
             self.office.block(item, owner=self.two)
         owners = []
         for _ in range(6):
-            (_, block), = sent(self.office.hear(self.one, Idle(1)), Block)
+            (_, block), = sent(self.office.hear(self.one, Idle(FREED)), Block)
             owners.append(block.owner)
         self.assertEqual(owners, [self.office.origin, self.two] * 3)
 
     def test_nobody_is_given_the_block_that_was_meant_for_one_who_is_busy_after_all(self):
-        self.office.hear(self.one, Idle(1), Idle(0))
+        self.office.hear(self.one, Idle(FREED), Idle(RUNNING))
         self.assertEqual(given(self.office.block(0)), [])
 
     def test_results_come_in_parts_front_to_back_and_only_so(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         self.office.block(0, 4)
         self.assertEqual(sent(self.office.result(self.one, 1), Result), [])
         self.assertEqual(len(sent(self.office.result(self.one, 0, 2), Result)), 1)
@@ -162,44 +166,44 @@ class Work(unittest.TestCase):
         self.assertEqual(self.office.broker.late, 3)
 
     def test_a_result_counts_only_if_its_sender_holds_the_items(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         self.office.block(0)
         self.assertEqual(sent(self.office.result(self.two, 0), Result), [])
         self.office.die(self.one, 0)
         self.assertEqual(sent(self.office.result(self.one, 0), Result), [])
-        self.office.hear(self.two, Idle(1))
+        self.office.hear(self.two, Idle(FREED))
         self.office.block(0)
         self.assertEqual(len(sent(self.office.result(self.two, 0), Result)), 1)
 
     def test_what_was_not_begun_goes_back_to_its_owner(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         self.office.block(0, 5)
         self.assertEqual(lost(self.office.hear(self.one, Back(self.office.origin, 1, 2, 3))), [(2, 3, FREE)])
         self.assertEqual(lost(self.office.hear(self.one, Back(self.office.origin, 1, 2, 3))), [])
         self.assertEqual(len(sent(self.office.result(self.one, 0, 2), Result)), 1)
 
     def test_a_dropped_call_is_nowhere_and_its_late_results_reach_nobody(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         for item in range(3):
             self.office.block(item)
         self.office.block(0, call=2)
         actions = self.office.hear(self.office.origin, Drop(self.office.origin, 1))
         self.assertEqual(sent(actions, Drop), [(self.one, Drop(self.office.origin, 1))])
         self.assertEqual(sent(self.office.result(self.one, 0), Result), [])
-        self.assertEqual(given(self.office.hear(self.two, Idle(1))), [(self.two, 2, 0)])
+        self.assertEqual(given(self.office.hear(self.two, Idle(FREED))), [(self.two, 2, 0)])
 
     def test_blocks_go_ahead_to_a_host_behind_a_long_round_trip_and_not_past_it(self):
         office = Office(0)
         far, = office.host("far", 1, 0.01)
         office.block(0, planned=2000, surplus=50)
-        office.hear(far, Idle(1))
+        office.hear(far, Idle(FREED))
         ahead = [given(office.block(item, planned=2000, surplus=50)) for item in range(1, 20)]
         self.assertEqual(sum(map(len, ahead)), 5)   # with the first 12 ms: one round trip, and one block more
 
     def test_one_who_gave_work_back_is_given_nothing_ahead_until_its_next_result(self):
         office = Office(1)
         worker, = office.workers
-        office.hear(worker, Idle(1))
+        office.hear(worker, Idle(FREED))
         office.block(0, planned=1000)
         self.assertEqual(given(office.block(1, planned=1000)), [(worker, 1, 1)])
         self.assertEqual(lost(office.hear(worker, Back(office.origin, 1, 1, 1))), [(1, 1, FREE)])
@@ -229,13 +233,13 @@ class Credits(unittest.TestCase):
             self.assertEqual(self.credits(self.office.hear(owner, Surplus(100))), {})
         granted = {}
         for _ in range(6):
-            granted.update(self.credits(self.office.hear(self.one, Idle(1))))
+            granted.update(self.credits(self.office.hear(self.one, Idle(FREED))))
         self.assertEqual(set(granted), {self.office.origin, self.one, self.two})
 
     def test_no_process_is_idle_while_an_owner_waits_for_credit(self):
         self.office.hear(self.two, Surplus(100))   # is granted all, and then sends nothing
         self.assertEqual(self.credits(self.office.hear(self.office.origin, Surplus(5))), {})
-        self.assertEqual(self.credits(self.office.hear(self.one, Idle(1))), {self.office.origin: 1})
+        self.assertEqual(self.credits(self.office.hear(self.one, Idle(FREED))), {self.office.origin: 1})
 
     def test_credit_of_an_owner_that_has_nothing_left_is_not_counted(self):
         self.office.hear(self.two, Surplus(100))
@@ -257,7 +261,7 @@ class Streams(unittest.TestCase):
     def setUp(self):
         self.office = Office(1)
         self.worker, = self.office.workers
-        self.office.hear(self.worker, Idle(1))
+        self.office.hear(self.worker, Idle(FREED))
         self.office.block(0, 3)
         self.office.result(self.worker, 0, size=1 << 20)
 
@@ -284,7 +288,7 @@ class Deaths(unittest.TestCase):
         self.one, self.two = self.office.workers
 
     def test_only_the_items_begun_are_charged(self):
-        self.office.hear(self.one, Idle(1))
+        self.office.hear(self.one, Idle(FREED))
         self.office.block(0, 6)
         self.office.result(self.one, 0, 2)
         self.assertEqual(lost(self.office.die(self.one, 1, 3)), [(2, 1, FREE), (3, 1, CHARGED), (4, 2, FREE)])
@@ -297,25 +301,25 @@ class Deaths(unittest.TestCase):
     def test_of_a_lost_host_an_item_alone_is_charged_and_others_go_one_by_one(self):
         far = self.office.host("far", 2)
         for worker in far:
-            self.office.hear(worker, Idle(1))
+            self.office.hear(worker, Idle(FREED))
         self.office.block(0, 4)
         self.office.block(4)
         self.assertEqual(sorted(lost(self.office.tell(HostDown("far", "cut")))), [(0, 4, ALONE), (4, 1, CHARGED)])
         self.assertEqual([action for action in self.office.actions if isinstance(action, Start)], [])
 
     def test_what_a_dead_owner_gave_out_is_nowhere(self):
-        self.office.hear(self.two, Idle(1))
+        self.office.hear(self.two, Idle(FREED))
         for item in range(3):
             self.office.block(item, owner=self.one)
         self.assertEqual(sent(self.office.die(self.one), Drop), [(self.two, Drop(self.one, 0))])
-        self.assertEqual(given(self.office.hear(self.two, Idle(1))), [])
+        self.assertEqual(given(self.office.hear(self.two, Idle(FREED))), [])
         self.assertEqual(sent(self.office.result(self.two, 0, owner=self.one), Result), [])
 
     def test_nothing_is_sent_to_a_process_that_dies_with_another(self):
         far = self.office.host("far", 2)
         for owner, worker in (far, far[::-1]):
             self.office.block(0, owner=owner)
-            self.office.hear(worker, Idle(1))
+            self.office.hear(worker, Idle(FREED))
         self.assertEqual(self.office.tell(HostDown("far", "cut")), [])
 
     def test_the_end_of_the_origin_is_the_end(self):
@@ -323,7 +327,7 @@ class Deaths(unittest.TestCase):
 
     def test_the_dead_are_not_heard_and_not_brought_to_life(self):
         self.office.die(self.one)
-        for event in (Heard(self.one, Idle(1)), ProcessUp(self.one), ProcessDied(self.one, "again", ()),
+        for event in (Heard(self.one, Idle(FREED)), ProcessUp(self.one), ProcessDied(self.one, "again", ()),
                       HostDown("elsewhere", "unknown")):
             self.assertEqual(self.office.tell(event), [])
 
@@ -361,7 +365,7 @@ class Hosts(unittest.TestCase):
         for _ in range(BAD_STARTS):
             alive += self.fall(alive.pop(0))[0]
         self.assertEqual(len(alive), 2)
-        self.office.hear(alive[0], Idle(1))
+        self.office.hear(alive[0], Idle(FREED))
         self.office.block(0)
         self.assertEqual([action.host for action in self.office.result(alive[0], 0) if isinstance(action, Start)],
                          ["slow"])
@@ -370,7 +374,7 @@ class Hosts(unittest.TestCase):
         office = self.office = Office(0)
         alive = office.host("far", 1)
         for _ in range(BAD_STARTS * 2):
-            office.hear(alive[-1], Idle(1))
+            office.hear(alive[-1], Idle(FREED))
             office.block(0)
             started, out = self.fall(alive[-1], 0)
             self.assertEqual((len(started), out), (1, []))
@@ -392,7 +396,7 @@ class Hosts(unittest.TestCase):
 
     def test_a_host_that_comes_twice_has_lost_what_it_had_before(self):
         far = self.office.host("far", 1)
-        self.office.hear(far[0], Idle(1))
+        self.office.hear(far[0], Idle(FREED))
         self.office.block(0)
         actions = self.office.tell(HostUp("far", 1, 0.01))
         self.assertEqual(lost(actions), [(0, 1, CHARGED)])
@@ -403,15 +407,30 @@ class Hosts(unittest.TestCase):
 
 
 class Silence(unittest.TestCase):
-    def test_quiet_is_answered_when_everybody_who_was_given_work_has_said_idle(self):
-        office = Office(1)
-        worker, = office.workers
-        office.hear(worker, Idle(1))
-        office.block(0)
-        self.assertEqual(office.hear(office.origin, Quiet()), [])
-        self.assertEqual(sent(office.result(worker, 0), Quiet), [])
-        self.assertEqual(sent(office.hear(worker, Idle(1)), Quiet), [(office.origin, Quiet())])
-        self.assertEqual(sent(office.hear(worker, Idle(1)), Quiet), [])
+    def setUp(self):
+        self.office = Office(1)
+        self.worker, = self.office.workers
+        self.office.hear(self.worker, Idle(FREED))
+        self.office.block(0)
+        self.office.hear(self.office.origin, Quiet())
+
+    def quiet(self, *idle):
+        """How often quiet is told, if the worker says this."""
+        return sum(len(sent(self.office.hear(self.worker, Idle(how)), Quiet)) for how in idle)
+
+    def test_quiet_is_told_once_when_everybody_who_was_given_work_has_said_that_all_is_done(self):
+        self.assertEqual(sent(self.office.actions + self.office.result(self.worker, 0), Quiet), [])
+        self.assertEqual([self.quiet(FREED), self.quiet(FREED)], [1, 0])
+
+    def test_it_is_not_quiet_where_tasks_sleep_or_are_given_out(self):
+        self.office.result(self.worker, 0)
+        self.assertEqual(self.quiet(WAITING, RUNNING, WAITING), 0)
+        self.assertEqual(self.quiet(DONE), 1)
+
+    def test_who_said_that_all_is_done_before_its_block_came_has_not_said_it(self):
+        self.assertEqual(self.quiet(FREED, DONE), 0)
+        self.office.result(self.worker, 0)
+        self.assertEqual(self.quiet(FREED), 1)
 
 
 class Simulated(unittest.TestCase):

@@ -95,10 +95,9 @@ class Simulation(World):
             runs = getattr(process, "runs", [])
             dropped = any(not run.home and not self.ledger.holds(number, run.block) for run in runs)
             if process.alive and not dropped and (process.queue or process.flying or runs):
-                self.saw("quiet came early")
-                self.trace("-- ", number, "has work: " + process.describe())
+                raise Violation("the script may end, but %d has work: %s" % (number, process.describe()))
         if any(p.held or p.stock for p in self.broker.processes.values()):
-            self.saw("quiet came early")
+            raise Violation("the script may end, but the broker has work")
         self.hosts[HEAD].kill(origin, "when its script was done")
         self.over = "done"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple, Union
 
-from microscoop.protocol import Back, Block, Drop, Idle, Message, Result, Taken
+from microscoop.protocol import DONE, FREED, RUNNING, WAITING, Back, Block, Drop, Idle, Message, Result, Taken
 
 from .owner import PATIENCE, Owner, opened
 from .tasks import Call, Entry, Future, Plan, Script, Thread
@@ -42,6 +42,8 @@ class Worker(Owner):
         self.inbox: Deque[Block] = deque()
         self.runs: List[Run] = []
         self.idle = False                          # the broker thinks that we have nothing to do
+        self.done = False                          # and that nothing of ours sleeps or is out
+        self.futures = 0                           # of our own, at work or asleep here
         self.ticking = False
         self._holder: Optional[Thread] = None      # has the turn
         self._waiter: Optional[Thread] = None      # has it, and waits for work
@@ -92,8 +94,8 @@ class Worker(Owner):
                 return self._own(self.queue[-1])
             else:
                 if not self.idle:
-                    self.idle = True
-                    self.say(Idle(1))
+                    self.idle, self.done = True, self._is_done()
+                    self.say(Idle(FREED if self.done else WAITING))
                 self._waiter, self._until = thread, None
                 yield None
 
@@ -103,6 +105,7 @@ class Worker(Owner):
         if isinstance(entry, Future):
             self.queue.remove(entry)
             self.items -= 1
+            self.futures += 1
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
@@ -120,7 +123,16 @@ class Worker(Owner):
     def _no_longer_idle(self) -> None:
         if self.idle:
             self.idle = False
-            self.say(Idle(0))
+            self.say(Idle(RUNNING))
+
+    def _is_done(self) -> bool:
+        return not (self.runs or self.futures or self.flying or self.items)
+
+    def _tell_done(self) -> None:
+        """The last that slept or was out has ended."""
+        if self.idle and not self.done and self._is_done():
+            self.done = True
+            self.say(Idle(DONE))
 
     def _give_turn(self, thread: Thread) -> bool:
         if self._holder is not thread:
@@ -182,6 +194,8 @@ class Worker(Owner):
         outcome = yield from self.perform(thread, future.plan)
         thread.task = before
         future.finish(outcome)
+        self.futures -= 1
+        self._tell_done()
 
     def _work_on(self, thread: Thread, run: Run) -> Script:
         before, thread.task = thread.task, run
@@ -195,6 +209,7 @@ class Worker(Owner):
         thread.task, run.item = before, None
         self.runs.remove(run)
         self._flush(run)
+        self._tell_done()
 
     def _flush(self, run: Run) -> None:
         """Send what is done."""
@@ -281,6 +296,7 @@ class Worker(Owner):
                     self._return_inbox()
         if self._until is not None and now > self._until:
             self._return_inbox()
+        self._tell_done()
         oldest = self.queue[0] if self.queue else None
         if oldest is not None and oldest is self._seen:
             self.feed()
