@@ -452,7 +452,7 @@ if __name__ == "__main__":
     print(list(futures.map(begin, range(12))))
 """, "-n", "1", length=HEADER.pack(100_000))
         self.assertEqual((result.status, result.out), (0, str(list(range(12))) + "\n"), result.err)
-        self.assertEqual(len(self.lines(result)), 2)
+        self.assertIn(len(self.lines(result)), (1, 2))     # one worker may come to both items before it is found out
 
     def test_right_before_it_ends_by_itself_hurts_nobody(self) -> None:
         result = self.go("""
