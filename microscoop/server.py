@@ -72,7 +72,7 @@ class Machine:
 
     def __init__(self, share: Share) -> None:
         self.share, self.name = share, share.host.name
-        self.start: Any = None                     # a launch.Start, while it is on its way and as long as its ssh lives
+        self.feed: Any = None                      # a Feed, while it is on its way and as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.heard = 0.0
         self.losses = 0
@@ -171,7 +171,7 @@ class Server:
         self._agent_pid = pid
         self._arrivals = arrivals
         self._loop.read(arrivals.fileno(), self._arrived)
-        self._agent_socket = sock
+        self._agent_socket = sock                      # it would close when nobody refers to it
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
         cores = _cores()                               # so many workers can start beside each other, then the script
@@ -236,86 +236,30 @@ class Server:
 
     def _begin(self, machine: Machine) -> None:
         """Start ssh; the loop feeds what comes to the Start until the agent answers."""
-        if self._status is not None or machine.start is not None:
+        if self._status is not None or machine.feed is not None:
             return
         from . import files, launch
+        from .feed import Feed
         self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send)
-        machine.start = start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
-        self._loop.read(start.sock.fileno(), lambda: self._start_read(machine))
-        self._loop.read(start.stderr, lambda: self._start_stderr(machine))
+        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
+        machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self._lost(machine, GONE))
         head = self._head.channel
         if start.process is not None and head is not None:
             self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
             self._loop.flush(head)                     # at once: we may be killed before the next turn
-        self._watch_start(machine, start)
-        self._start_step(machine)
 
-    def _start_read(self, machine: Machine) -> None:
-        start = machine.start
-        try:
-            data = start.sock.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        start.received(data)
-        if not data:
-            self._loop.forget(start.sock.fileno())
-            if machine.channel is not None:            # with --tunnel: ssh is gone
-                self._lost(machine, GONE)
-        self._start_step(machine)
-
-    def _start_stderr(self, machine: Machine) -> None:
-        try:
-            data = os.read(machine.start.stderr, 1 << 16)
-        except BlockingIOError:
-            return
-        if not data:
-            self._loop.forget(machine.start.stderr)
-        machine.start.complained(data)
-        self._start_step(machine)
-
-    def _watch_start(self, machine: Machine, start: Any) -> None:
-        """Its deadline moves while it goes on, so look again then."""
-        if machine.start is not start or start.ready is not None:
-            return
-        left = start.deadline - time.monotonic()
-        if left <= 0:
-            start.expire()
-            self._start_step(machine)
-        self._loop.after(min(max(left, 0.1), 0.5), lambda: self._watch_start(machine, start))
-
-    def _start_step(self, machine: Machine) -> None:
-        """After each step of a start: write on, or it is ready, or it has failed."""
-        start = machine.start
-        if start is None or machine.channel is not None:
-            return
+    def _settled(self, machine: Machine) -> None:
+        start = machine.feed.start
         if start.error is not None:
             self._failed(machine, start.error)
-        elif start.ready is not None:
+        else:
             self._ready(machine)
-        elif start.outgoing:
-            self._start_write(machine)
-
-    def _start_write(self, machine: Machine) -> None:
-        start = machine.start
-        try:
-            count = start.sock.send(start.outgoing)
-            del start.outgoing[:count]
-        except BlockingIOError:
-            count = 0
-        except OSError:
-            start.outgoing.clear()                     # its end is read, too
-        again = (lambda: self._start_write(machine)) if start.outgoing else None
-        self._loop.write(start.sock.fileno(), again)
 
     def _ready(self, machine: Machine) -> None:
-        ready = machine.start.ready
-        if ready.channel is machine.start.sock:
-            self._loop.forget(ready.channel.fileno())
+        ready = machine.feed.start.ready
         channel = Channel(ready.channel.fileno(), ready.channel.fileno())
         self._talk_to(machine, channel)
-        machine.complaints = len(machine.start.complaints())
+        machine.complaints = len(machine.feed.start.complaints())
         facts = ready.facts
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
@@ -338,13 +282,11 @@ class Server:
         self._check_workers()
 
     def _close_start(self, machine: Machine) -> None:
-        start, machine.start = machine.start, None
-        if start is not None:
-            self._loop.forget(start.sock.fileno())
-            self._loop.forget(start.stderr)
-            if start.process is not None:
-                self._tell(self._head, Unguard(start.process.pid))
-            start.close()
+        feed, machine.feed = machine.feed, None
+        if feed is not None:
+            if feed.start.process is not None:
+                self._tell(self._head, Unguard(feed.start.process.pid))
+            feed.close()
 
     # Agents
 
@@ -386,7 +328,7 @@ class Server:
         if away < 3 * BEAT:
             return
         self._beaten += away
-        given_up = [machine for machine in self._remote() if machine.start is not None and away > agent.SILENCE]
+        given_up = [machine for machine in self._remote() if machine.feed is not None and away > agent.SILENCE]
         for machine in self._remote():
             machine.heard = time.monotonic()
         if given_up and self._status is None:
@@ -414,8 +356,8 @@ class Server:
                 self._report.error("the agent of this machine has ended: the run cannot go on")
                 self._status = Status.FAILED
             return
-        self._start_stderr(machine)                    # for ssh's last words
-        words = machine.start.complaints()[machine.complaints:][-1:] or [why]
+        machine.feed.hear_complaints()                 # ssh's last words
+        words = machine.feed.start.complaints()[machine.complaints:][-1:] or [why]
         self._hang_up(machine, "with its host")
         self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
         self._check_workers()
@@ -607,7 +549,7 @@ class Server:
 
     def _open_if_settled(self) -> None:
         """Begin the script as soon as no host is on its way any more."""
-        if all(machine.start is None or machine.channel is not None for machine in self._remote()):
+        if all(machine.feed is None or machine.channel is not None for machine in self._remote()):
             self._open()
 
     def _open_soon(self) -> None:
@@ -620,13 +562,13 @@ class Server:
         if self._opened:
             return
         self._opened = True
-        if not self._broker.workers() and not any(machine.start for machine in self._remote()):
+        if not self._broker.workers() and not any(machine.feed for machine in self._remote()):
             raise UsageError("no worker could be started on any host")
         self._handle(broker.Open(self._head.name))
 
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
-        starting = any(machine.start is not None and machine.channel is None for machine in self._remote())
+        starting = any(machine.feed is not None and machine.channel is None for machine in self._remote())
         if self._opened and not self._doubtful and self._status is None and not self._broker.workers() and not starting:
             self._report.error("no worker is left on any host: the run cannot go on")
             self._status = Status.FAILED
@@ -680,16 +622,14 @@ class Server:
             if machine.channel is None:
                 self._close_start(machine)
         while any(machine.channel for machine in self._machines.values()) and time.monotonic() < limit:
-            self._loop.after(max(limit - time.monotonic(), 0), lambda: None)
             self._loop.turn(0.5)
         for machine in self._remote():
-            if machine.start is not None and machine.channel is None:
-                machine.start.leave(max(limit - time.monotonic(), 0))
+            if machine.feed is not None and machine.channel is None:
+                machine.feed.start.leave(max(limit - time.monotonic(), 0))
             self._close_start(machine)
         _end_child(self._agent_pid, limit)
         self._bring_out()
         self._report.info("Finished cleaning spawned subprocesses.")
-
 
     def _bring_out(self) -> None:
         """Write what waits for a slow reader: all of it if the script has ended by itself and no signal comes."""

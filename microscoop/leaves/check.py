@@ -6,14 +6,14 @@ host that lets nobody in is asked only once, and all hosts do both at the same t
 """
 from __future__ import annotations
 
-import os
 import signal
 import time
-from typing import Any, Callable, NoReturn, Optional, Sequence
+from typing import Any, NoReturn, Optional, Sequence
 
 from microscoop import bootstrap, launch
 from microscoop.channel import Channel
 from microscoop.errors import HostError, Status
+from microscoop.feed import Feed
 from microscoop.files import Parcel
 from microscoop.hosts import Share
 from microscoop.job import Job, is_template
@@ -206,74 +206,6 @@ class Visit:
     def _fail(self, words: str) -> None:
         said = self._feed.start.complaints()[-1:] if self._feed else []
         self._end(HostError(self.name, "ready", "; ".join([words, *said])))
-
-
-class Feed:
-    """One launch.Start in a Loop, from its beginning until close().
-
-    settled() is called once, by the loop, when it is ready or has failed. After that it still listens to ssh's stderr
-    and, where the channel is the tunnel's, to ssh's stdout.
-    """
-
-    def __init__(self, loop: Loop, start: launch.Start, settled: Callable[[], None]) -> None:
-        self.start = start
-        self._loop, self._sock = loop, start.sock.fileno()
-        self._settled: Optional[Callable[[], None]] = settled
-        self._due = 0.0
-        loop.read(self._sock, lambda: self._read(self._sock, start.received))
-        loop.read(start.stderr, lambda: self._read(start.stderr, start.complained))
-        loop.after(0, self._step)
-
-    def close(self) -> None:
-        """End ssh, if it still runs, and let go of everything."""
-        self._settled = None
-        for descriptor in (self._sock, self.start.stderr):
-            self._loop.forget(descriptor)
-        self.start.close()
-
-    def _read(self, descriptor: int, pass_on: Callable[[bytes], None]) -> None:
-        try:
-            data = os.read(descriptor, 1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # ssh ended with something unread
-        if not data:
-            self._loop.forget(descriptor)
-        pass_on(data)
-        self._step()
-
-    def _step(self) -> None:
-        """After whatever has happened: it is settled, or there is more to write, or another deadline."""
-        start, settled = self.start, self._settled
-        if not settled:
-            return
-        if start.ready or start.error:
-            self._settled = None
-            if start.ready and start.ready.channel is start.sock:
-                self._loop.forget(self._sock)  # whoever wants the channel reads it now
-            settled()
-            return
-        self._write()
-        if start.deadline != self._due:
-            self._due = start.deadline
-            self._loop.after(max(self._due - time.monotonic(), 0), self._expire)
-
-    def _write(self) -> None:
-        start = self.start
-        try:
-            count = start.sock.send(start.outgoing)
-        except BlockingIOError:
-            count = 0
-        except OSError:
-            count = len(start.outgoing)  # nobody will read it; the end is seen by whoever reads here
-        del start.outgoing[:count]
-        self._loop.write(self._sock, self._write if start.outgoing else None)
-
-    def _expire(self) -> None:
-        if self._settled and time.monotonic() >= self.start.deadline:
-            self.start.expire()
-            self._step()
 
 
 def _microseconds() -> int:
