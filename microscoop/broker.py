@@ -6,7 +6,7 @@
     owner  <--Result----  broker  <--Result-- worker      in order, front to back, perhaps in several parts
     owner  <--Lost------  broker  <--Back---- worker      not begun, or the worker died: yours again
 
-`handle(event, now)` takes what has happened and gives the actions to carry out.  For each block the broker knows who
+`handle(event)` takes what has happened and gives the actions to carry out.  For each block the broker knows who
 owns it and who holds it; for each item it knows nothing.  What it promises, after every event (the simulation in
 tests/ checks it):
 
@@ -137,11 +137,10 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "idle", "load", "held", "credit", "surplus", "stock")
+    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
-        self.idle = False          # said Idle, and nothing was given since
         self.load = 0              # microseconds planned of what was given since; the sum over `held`
         self.held: List[Held] = []
         self.credit = 0
@@ -187,15 +186,15 @@ class Broker:
         self._granted = 0                           # credits of owners with a surplus
         self._turns: Deque[Process] = deque()       # owners with blocks in the stock, in turn
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
-        self._idle: Dict[int, Process] = {}
+        self._idle: Dict[int, Process] = {}         # said Idle, and were given nothing since
         self._busy: Set[int] = set()                # where tasks may be at work, asleep or given out
         self._ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
         self._listening: Optional[Process] = None   # the origin, once it has said Quiet
         self._actions: List[Action] = []
 
-    def handle(self, event: Event, now: float) -> List[Action]:
-        """Take in one event; `now` is in seconds, on any clock."""
-        _EVENTS[type(event)](self, event, now)
+    def handle(self, event: Event) -> List[Action]:
+        """Take in one event."""
+        _EVENTS[type(event)](self, event)
         self._give()
         self._grant()
         if self._listening is not None:
@@ -205,8 +204,8 @@ class Broker:
 
     # Hosts and processes
 
-    def _host_up(self, event: HostUp, now: float) -> None:
-        self._host_down(HostDown(event.host, "another agent has come in its place"), now)
+    def _host_up(self, event: HostUp) -> None:
+        self._host_down(HostDown(event.host, "another agent has come in its place"))
         host = self.hosts[event.host] = Host(event.host, event.round_trip)
         kinds = [WORKER] * event.workers
         if event.origin_after is not None:
@@ -214,7 +213,7 @@ class Broker:
         for kind in kinds:
             self._start(host, kind)
 
-    def _open(self, event: Open, now: float) -> None:
+    def _open(self, event: Open) -> None:
         self._start(self.hosts[event.host], ORIGIN)
 
     def _start(self, host: Host, kind: int) -> None:
@@ -224,17 +223,17 @@ class Broker:
         self._next += 1
         self._actions.append(Start(host.name, process.number, kind))
 
-    def _process_up(self, event: ProcessUp, now: float) -> None:
+    def _process_up(self, event: ProcessUp) -> None:
         process = self._starting.pop(event.process, None)
         if process is not None:
             self.processes[event.process] = process
 
-    def _host_down(self, event: HostDown, now: float) -> None:
+    def _host_down(self, event: HostDown) -> None:
         host = self.hosts.pop(event.host, None)
         if host is not None:
             self._bury(list(host.processes.values()), event.why, None)
 
-    def _died(self, event: ProcessDied, now: float) -> None:
+    def _died(self, event: ProcessDied) -> None:
         process = self.processes.get(event.process) or self._starting.get(event.process)
         if process is None:
             return
@@ -316,7 +315,7 @@ class Broker:
 
     # Messages
 
-    def _heard(self, event: Heard, now: float) -> None:
+    def _heard(self, event: Heard) -> None:
         process = self.processes.get(event.process)
         if process is not None:                     # else it is dead, and what it said comes late
             _MESSAGES[type(event.message)](self, process, event.message)
@@ -360,9 +359,8 @@ class Broker:
             self._busy.discard(process.number)      # else it said so before it got what it holds
         if message.idle == DONE:
             return
-        process.idle = message.idle != RUNNING
         self._ahead.pop(process.number, None)
-        if process.idle:
+        if message.idle != RUNNING:
             for held in process.held:               # suspended
                 _unload(process, held)
             self._idle[process.number] = process
@@ -386,7 +384,7 @@ class Broker:
             held.first += result.items
         if held.first == held.end or held.finished:
             _unload(worker, held)
-            if not worker.idle:
+            if worker.number not in self._idle:
                 self._ahead[worker.number] = worker
         if held.first == held.end:
             worker.held.remove(held)
@@ -459,7 +457,6 @@ class Broker:
         """A block to each process that is idle; then ahead of time where the way is long."""
         while self._turns and self._idle:
             _, worker = self._idle.popitem()
-            worker.idle = False
             self._hand_over(worker)
         while self._turns and self._ahead and self._stocked >= self._workers:
             _, worker = self._ahead.popitem()
@@ -511,7 +508,7 @@ def _unload(worker: Process, held: Held) -> None:
     held.planned = 0
 
 
-_EVENTS: Dict[Type[Any], Callable[[Broker, Any, float], None]] = {
+_EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
     HostUp: Broker._host_up, Open: Broker._open, HostDown: Broker._host_down, ProcessUp: Broker._process_up,
     ProcessDied: Broker._died, Heard: Broker._heard,
 }

@@ -506,7 +506,7 @@ class Server:
     # What the broker wants done
 
     def _handle(self, event: broker.Event) -> None:
-        for action in self._broker.handle(event, time.monotonic()):
+        for action in self._broker.handle(event):
             self._actions[type(action)](action)
 
     def _deliver(self, action: broker.Send) -> None:

@@ -64,7 +64,7 @@ class Office:
 
     def tell(self, event: Any) -> List[Any]:
         """What the broker wants done about it."""
-        self.actions = self.broker.handle(event, 0.0)
+        self.actions = self.broker.handle(event)
         check_counters(self.broker)
         return self.actions
 
@@ -402,7 +402,7 @@ class Hosts(unittest.TestCase):
         self.assertEqual(lost(actions), [(0, 1, CHARGED)])
 
     def test_the_origin_can_come_first_of_all(self):
-        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, 0), 0.0)]
+        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, 0))]
         self.assertEqual(starts, [ORIGIN, WORKER, WORKER])
 
 

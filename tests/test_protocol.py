@@ -347,7 +347,7 @@ class Fuzz(unittest.TestCase):
                 begun = (tuple(chance.randrange(4) for _ in range(3)),)
                 events.append(broker.ProcessDied(process, "why", begun) if step % 25 == 24  # type: ignore[arg-type]
                               else broker.Heard(process, message))
-            for action in one.handle(events.pop(0), step):
+            for action in one.handle(events.pop(0)):
                 if isinstance(action, broker.Send):
                     decode(encode(action.message))
                 elif isinstance(action, broker.Start):

@@ -110,7 +110,7 @@ class Simulation(World):
             self.trace("   ", 0, event)
         late, held = self.broker.late, self.ledger.heard_from_holder(event)
         self.ledger.before(event)
-        actions = self.broker.handle(event, self.now)
+        actions = self.broker.handle(event)
         self.ledger.after(event, actions)
         check_counters(self.broker)
         if held and not any(type(a) is Send and type(a.message) is Result for a in actions):
@@ -156,11 +156,11 @@ class Simulation(World):
 
     def _check_starving(self) -> None:
         """With nothing on its way, whoever is idle is known to be, and whoever needs credit is known to."""
-        for number, process in self.broker.processes.items():
+        for number in self.broker.processes:
             model = self.where[number].processes[number]
             if not model.alive:
                 continue
-            if getattr(model, "idle", False) and not process.idle:
+            if getattr(model, "idle", False) and number not in self.broker._idle:
                 raise Violation("%d is idle, but the broker does not know" % number)
             if model.flying < 0:
                 raise Violation("%d counts its items wrong: %s" % (number, model.describe()))

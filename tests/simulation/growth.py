@@ -41,7 +41,7 @@ class Growth(Simulation):
 
     def tell(self, event: Event) -> None:
         begin = time.process_time()
-        actions = self.broker.handle(event, self.now)
+        actions = self.broker.handle(event)
         self.seconds += time.process_time() - begin
         self.messages += 1 + len(actions)
         for action in actions:

@@ -121,10 +121,8 @@ def check_counters(broker: Broker) -> None:
     """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
     stocked = granted = 0
     workers = sum(one.kind == WORKER for host in broker.hosts.values() for one in host.processes.values())
-    idle, hungry, turns = set(), set(), set()
+    idle, hungry, turns = broker._idle.keys(), set(), set()
     for number, process in broker.processes.items():
-        if process.idle:
-            idle.add(number)
         if process.surplus:
             granted += process.credit
             if not process.credit:
@@ -133,12 +131,12 @@ def check_counters(broker: Broker) -> None:
             stocked += len(process.stock)
             turns.add(number)
         _check(process)
-    kept = (broker._stocked, broker._granted, broker._workers, broker._idle.keys(), broker._hungry.keys(),
+    kept = (broker._stocked, broker._granted, broker._workers, broker._hungry.keys(),
             {process.number for process in broker._turns}, len(broker._turns))
-    counted = (stocked, granted, workers, idle, hungry, turns, len(turns))
+    counted = (stocked, granted, workers, hungry, turns, len(turns))
     if kept != counted:
-        raise Violation("stock, granted, workers, idle, hungry, turns: kept %s, counted %s" % (kept, counted))
-    if idle and (turns or hungry) or not broker._ahead.keys() <= broker.processes.keys():
+        raise Violation("stock, granted, workers, hungry, turns: kept %s, counted %s" % (kept, counted))
+    if idle and (turns or hungry) or not broker._ahead.keys() | idle <= broker.processes.keys():
         raise Violation("idle %s, in stock of %s, hungry %s, ahead %s" % (idle, turns, hungry, list(broker._ahead)))
     for host in broker.hosts.values():
         if host.missing and not host.deaths and not host.left_out:

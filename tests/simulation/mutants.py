@@ -23,16 +23,16 @@ class Mutant(Broker):
         self._times += 1
         return self._times % 5 == 0
 
-    def missing(self, event: Event, kind: type, now: float) -> List[Any]:
+    def missing(self, event: Event, kind: type) -> List[Any]:
         """Handle an event; but now and then a message of this kind is not heard."""
         if isinstance(event, Heard) and type(event.message) is kind and self.strikes():
             event = event._replace(process=0)
-        return super().handle(event, now)
+        return super().handle(event)
 
 
 class DropsAResult(Mutant):
-    def handle(self, event: Event, now: float) -> List[Any]:
-        return self.missing(event, Result, now)
+    def handle(self, event: Event) -> List[Any]:
+        return self.missing(event, Result)
 
 
 class RequeuesTwice(Mutant):
@@ -43,8 +43,8 @@ class RequeuesTwice(Mutant):
 
 
 class LosesAnIdle(Mutant):
-    def handle(self, event: Event, now: float) -> List[Any]:
-        return self.missing(event, Idle, now)
+    def handle(self, event: Event) -> List[Any]:
+        return self.missing(event, Idle)
 
 
 class ForgetsAHolder(Mutant):
@@ -54,10 +54,10 @@ class ForgetsAHolder(Mutant):
 
 
 class AcceptsALateResult(Mutant):
-    def handle(self, event: Event, now: float) -> List[Any]:
+    def handle(self, event: Event) -> List[Any]:
         result = event.message if isinstance(event, Heard) else None
         late = isinstance(result, Result) and self._nobody_holds(event.process, result)  # type: ignore[union-attr]
-        actions = super().handle(event, now)
+        actions = super().handle(event)
         if late and isinstance(result, Result):
             actions.append(Send(result.owner, result._replace(worker=event.process)))  # type: ignore[union-attr]
         return actions
