@@ -62,6 +62,9 @@ NOTE_SIZE = mmap.PAGESIZE
 ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
 
 
+Begun = Tuple[int, int, int]      # owner, call, item
+
+
 class Child(NamedTuple):
     """A process that this agent has forked."""
     process: int
@@ -82,6 +85,8 @@ class Agent:
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
         self._stopped: Dict[int, float] = {}           # process -> when it was stopped
+        self._since: Dict[int, Dict[Begun, float]] = {}    # process -> the items that it is on, and since when
+        self._overdue: Dict[int, List[Begun]] = {}     # process -> the items for which it is being ended
         self._guarded: Dict[int, bytes] = {}           # the launcher's ssh processes, each with its directory
         self._unprinted = 0
         self._over = False
@@ -104,6 +109,8 @@ class Agent:
         self.loop.read(self._channel.reader, self._from_head)
         if self._passing is None:
             self.loop.after(BEAT, self._listen)
+        if self._settings.task_timeout is not None:
+            self._watch_tasks(self._settings.task_timeout)
         try:
             while not self._over:
                 self.loop.turn()
@@ -303,6 +310,18 @@ class Agent:
         if since is not None and process in self._children and time.monotonic() - since >= STOPPED - 0.5:
             _end_process(self._children[process])
 
+    def _watch_tasks(self, limit: float) -> None:
+        """End the workers whose task runs longer than this many seconds."""
+        now = time.monotonic()
+        for one in self._children.values():
+            before = self._since.get(one.process, {})
+            since = self._since[one.process] = {item: before.get(item, now) for item in _noted(one.note)}
+            overdue = [item for item, began in since.items() if now - began > limit]
+            if overdue and one.process not in self._overdue:
+                self._overdue[one.process] = overdue
+                _end_process(one)
+        self.loop.after(min(limit / 4, 1.0), lambda: self._watch_tasks(limit))
+
     def _buried(self, one: Child, status: int) -> None:
         del self._children[one.process]
         self._stopped.pop(one.process, None)
@@ -317,9 +336,11 @@ class Agent:
             for pipe in list(one.port.pipes):
                 self.loop.forget(pipe)
             one.port.close()
-        begun = b"".join(BEGUN.pack(*noted) for noted in _noted(one.note))
+        overdue = self._overdue.pop(one.process, [])
+        begun = overdue + [item for item in _noted(one.note) if item not in overdue]
         one.note.close()
-        self._send(Died(one.process, status, begun))
+        self._since.pop(one.process, None)
+        self._send(Died(one.process, status, len(overdue), b"".join(BEGUN.pack(*item) for item in begun)))
 
     def _guard(self, message: Guard) -> None:
         self._guarded[message.pid] = message.body
@@ -397,7 +418,7 @@ def _redirect(pipes: Tuple[int, ...]) -> None:
                               for number, stream in ((1, sys.stdout), (2, sys.stderr)))
 
 
-def _noted(note: mmap.mmap) -> List[Tuple[int, int, int]]:
+def _noted(note: mmap.mmap) -> List[Begun]:
     """The (owner, call, item) that a process was on when it died."""
     with memoryview(note) as raw, raw.cast("Q") as numbers:
         return [tuple(numbers[i:i + 3]) for i in range(0, len(numbers) - 2, 3) if numbers[i]]  # type: ignore[misc]
@@ -444,7 +465,7 @@ def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
     open_files = raise_limit()
     settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
                         tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
-                        known["retries"], 1, not known["in_place"], open_files)
+                        known["retries"], known["task_timeout"], 1, not known["in_place"], open_files)
     one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
     one.run()
     left = leftovers(known["files"], known["sent"])

@@ -89,6 +89,7 @@ class ProcessDied(NamedTuple):
     process: int
     why: str
     begun: Optional[Tuple[Tuple[int, int, int], ...]]
+    verdict: int = CHARGED         # on those
 
 
 Event = Union[HostUp, Open, HostDown, ProcessUp, Heard, ProcessDied]
@@ -237,12 +238,12 @@ class Broker:
         process = self.processes.get(event.process) or self._starting.get(event.process)
         if process is None:
             return
-        self._bury([process], event.why, event.begun)
+        self._bury([process], event.why, event.begun, event.verdict)
         host = process.host
         if process.kind == ORIGIN:
             return
-        if event.begun == () or self._others_work(host):  # a task that kills says nothing about the only host
-            host.deaths += 1
+        if event.begun == () or event.verdict == CHARGED and self._others_work(host):
+            host.deaths += 1                        # but a task that kills says nothing about the only host
         if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)
             return
@@ -269,7 +270,8 @@ class Broker:
         """Workers that are up or are being started."""
         return self._workers
 
-    def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
+    def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]],
+              verdict: int = CHARGED) -> None:
         """Forget processes; drop what they owned, give back what they held."""
         for process in dead:
             self._forget(process)
@@ -277,7 +279,7 @@ class Broker:
         for process in dead:
             for held in process.held:
                 if held.owner in self.processes:
-                    self._hand_back(held, why, begun)
+                    self._hand_back(held, why, begun, verdict)
             process.held = []
             if process.kind == ORIGIN:
                 self._actions.append(Over(why))
@@ -293,7 +295,8 @@ class Broker:
         self._set_surplus(process, 0, 0)
         self._drop_stock(process, 0)
 
-    def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]]) -> None:
+    def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]],
+                   verdict: int) -> None:
         """Tell the owner of each item that the dead process held: not begun, begun, or nobody knows."""
         body = why.encode("utf-8", "backslashreplace")
         if held.finished:
@@ -305,7 +308,7 @@ class Broker:
             for owner, call, item in sorted(begun):
                 if (owner, call) == (held.owner, held.call) and at <= item < held.end:
                     self._lost(held, at, item, FREE, body)
-                    self._lost(held, item, item + 1, CHARGED, body)
+                    self._lost(held, item, item + 1, verdict, body)
                     at = item + 1
             self._lost(held, at, held.end, FREE, body)
 

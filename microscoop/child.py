@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     env: Dict[str, str]
     nice: int
     retries: int
+    task_timeout: Optional[float]  # seconds
     workers: int                   # in all, as far as known at the start
     sent: bool = False             # the host has only the files that were sent to it
     open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
@@ -59,7 +60,7 @@ class Loading(Owner):
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     _lower_limit(settings)
-    owner = Owner(Link(sock), number, settings.workers, settings.retries)
+    owner = Owner(Link(sock), number, settings.workers, settings.retries, settings.task_timeout)
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
@@ -83,7 +84,8 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
         flush_output()
         os._exit(Status.UNFIT)
-    me = Worker(link, number, settings.workers, settings.retries, where, note, settings.sent)
+    me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
+                settings.sent)
     futures.enter(me)
     me.start()
     me.serve()

@@ -29,6 +29,7 @@ class Options:
     env: list[str] = []
     nice = 0
     retries = 2
+    task_timeout: Optional[float] = None
     wait = 10.0
     strict = False
     dry_run = False
@@ -53,6 +54,7 @@ class Job(NamedTuple):
     env: dict[str, str]
     nice: int
     retries: int
+    task_timeout: Optional[float]  # seconds
     wait: float  # seconds
     strict: bool
     verbose: int  # -1 quiet, 0, 1, 2
@@ -72,7 +74,7 @@ def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[st
         tunnel=options.tunnel, ssh=options.ssh_executable, python=options.python_interpreter,
         prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
         pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
-        retries=options.retries, wait=options.wait, strict=options.strict,
+        retries=options.retries, task_timeout=options.task_timeout, wait=options.wait, strict=options.strict,
         verbose=-1 if options.quiet else min(options.verbose, 2))
     return job, warning
 

@@ -230,7 +230,8 @@ class Start:
             "tunnel": self._tunnel.order() if self._tunnel else None,
             "settings": {
                 "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
-                "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries}}
+                "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries,
+                "task_timeout": job.task_timeout}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data

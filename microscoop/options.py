@@ -123,6 +123,8 @@ def _parser() -> _Parser:
     add("--nice", metavar="N", type=_niceness, help="niceness of the workers")
     add("--retries", metavar="N", type=_at_least(0),
         help="how often a task that was running when its worker died is run again (default: 2)")
+    add("--task-timeout", metavar="SECONDS", type=_duration,
+        help="a task that runs longer is ended with its worker, and fails as TaskTimeout")
     add("--wait", metavar="SECONDS", type=_seconds,
         help="once one host is ready, how long the script waits for the others (default: 10)")
     add("--strict", action="store_true", help="stop if any host cannot be started")
@@ -152,6 +154,13 @@ def _niceness(text: str) -> int:
     if value is None or value > 19 + negative:
         raise argparse.ArgumentTypeError(f"expected a whole number from -20 to 19, found {text!r}")
     return -value if negative else value
+
+
+def _duration(text: str) -> float:
+    value = _seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+    return value
 
 
 def _seconds(text: str) -> float:

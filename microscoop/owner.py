@@ -20,12 +20,13 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import tasks
 from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
 from .channel import Link
-from .errors import WorkerLost
+from .errors import TaskTimeout, WorkerLost
 from .protocol import (
     ALONE,
     CHARGED,
     FREE,
     INLINE,
+    OVERDUE,
     Block,
     Credit,
     Drop,
@@ -48,8 +49,9 @@ class Owner:
 
     window = 2                                     # items that may be on their way without any credit
 
-    def __init__(self, link: Link, number: int, workers: int, retries: int) -> None:
-        self.link, self.number, self.workers, self.retries = link, number, workers, retries
+    def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float]) -> None:
+        self.link, self.number, self.workers = link, number, workers
+        self._retries, self._task_timeout = retries, task_timeout
         self.lock = threading.Lock()
         self.calls: Dict[int, Call] = {}
         self.queue: Deque[Any] = deque()           # Futures and Calls with items that were not sent, in order
@@ -365,19 +367,23 @@ class Owner:
             self._flying -= message.items
             self.streams.withdraw(self.number, message.call, message.first)
             self.streams.forget((self.number, message.call, message.first))
-            if message.verdict == CHARGED and self._give_up(message):
-                self.pushed()
-                return
-            if message.call:
-                call = self.calls[message.call]
-                if call.left:
-                    self.queue.remove(call)
-                call.back(message.first, message.items, message.verdict != FREE)
-                self.queue.appendleft(call)
-                self.items += message.items
-            else:
-                self._futures_back(message)
+            if message.verdict == OVERDUE:
+                self._time_out(message)
+            elif message.verdict != CHARGED or not self._give_up(message):
+                self._back(message)
             self.pushed()
+
+    def _back(self, message: Lost) -> None:
+        """Queue these items again, before all others."""
+        if not message.call:
+            self._futures_back(message)
+            return
+        call = self.calls[message.call]
+        if call.left:
+            self.queue.remove(call)
+        call.back(message.first, message.items, message.verdict != FREE)
+        self.queue.appendleft(call)
+        self.items += message.items
 
     def _needs_no_more(self, message: Lost) -> bool:
         """Its call was dropped, or its result was pulled whole before its holder died: our Taken came too late."""
@@ -406,16 +412,25 @@ class Owner:
             attempts = future.attempts
         else:
             return True                            # nobody wants it
-        if attempts <= self.retries:
+        if attempts <= self._retries:
             return False
         host, _, cause = bytes(message.body).decode().partition("\n")
-        error = WorkerLost(host, cause, future.name if future else message.first, attempts)
-        entry = (pickle.dumps(error, tasks.PROTOCOL), "WorkerLost", str(error), "WorkerLost: %s" % error)
-        if message.call and call is not None:
-            call.arrive(message.first, (entry,), 1, 0)
+        self._fail(message, WorkerLost(host, cause, future.name if future else message.first, attempts))
+        return True
+
+    def _time_out(self, message: Lost) -> None:
+        host = bytes(message.body).decode().partition("\n")[0]
+        item = message.first if message.call else self.sent[message.first].name
+        self._fail(message, TaskTimeout(host, item, self._task_timeout or 0))
+
+    def _fail(self, message: Lost, error: Exception) -> None:
+        """This error is the outcome of one item that was lost."""
+        kind = type(error).__name__
+        entry = (pickle.dumps(error, tasks.PROTOCOL), kind, str(error), "%s: %s" % (kind, error))
+        if message.call:
+            self.calls[message.call].arrive(message.first, (entry,), 1, 0)
         else:
             self.conclude(self.sent.pop(message.first), entry)
-        return True
 
     # Bodies that are too large for a frame
 

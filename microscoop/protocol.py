@@ -73,11 +73,12 @@ class Lost(NamedTuple):
     call: int
     first: int
     items: int
-    verdict: int      # FREE, CHARGED or ALONE
+    verdict: int      # FREE, CHARGED, ALONE or OVERDUE
     body: bytes = b""
 
 
-FREE, CHARGED, ALONE = range(3)   # not begun; begun: counts as an attempt; perhaps begun: run again one a block
+# Not begun; begun: counts as an attempt; perhaps begun: run again one a block; begun, and ran too long: not again.
+FREE, CHARGED, ALONE, OVERDUE = range(4)
 
 
 class Drop(NamedTuple):
@@ -163,9 +164,10 @@ class Up(NamedTuple):
 
 
 class Died(NamedTuple):
-    """agent -> head: how it ended (a waitpid status), and which items it was on (BEGUN triples)."""
+    """agent -> head: how it ended (a waitpid status), and which items it was on (BEGUN triples), the overdue first."""
     process: int
     status: int
+    overdue: int = 0  # so many of those items had run longer than --task-timeout
     body: bytes = b""
 
 
@@ -234,7 +236,7 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
-    21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "II"), 24: (Kill, "I"), 25: (End, ""),
+    21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "Q"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
 }

@@ -23,7 +23,7 @@ class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
     def __init__(self) -> None:
-        super().__init__(Nobody(), 0, 1, 0, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
+        super().__init__(Nobody(), 0, 1, 0, None, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
 
     def start(self) -> None:
         """Nothing comes."""

@@ -30,8 +30,10 @@ from .loop import Loop
 from .ports import Port
 from .protocol import (
     BEGUN,
+    CHARGED,
     LATER,
     ORIGIN,
+    OVERDUE,
     Died,
     End,
     Garbled,
@@ -188,6 +190,7 @@ class Server:
         return Settings(self._head.name, script, (job.script, *job.args),
                         os.path.dirname(os.path.realpath(script)), job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
+                        job.task_timeout,
                         max(sum(count or 1 for count in known), 1), open_files=self._open_files)
 
     def _arrived(self) -> None:
@@ -481,6 +484,9 @@ class Server:
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
         begun: Any = tuple(BEGUN.iter_unpack(noted))
         how = _how(message.status)
+        verdict = OVERDUE if message.overdue else CHARGED
+        if message.overdue:                            # the others that it was on are not charged
+            begun, how = begun[:message.overdue], "ran longer than --task-timeout"
         if message.process in self._expelled:
             self._expelled.discard(message.process)
             begun = begun or None                      # it may be further on by now than what had spoiled its words
@@ -488,7 +494,7 @@ class Server:
         if message.process == self._origin:
             self._origin_ended(message.status, how)
         why = "%s\n%s" % (machine.name, how)
-        self._handle(broker.ProcessDied(message.process, why, begun))
+        self._handle(broker.ProcessDied(message.process, why, begun, verdict))
         self._check_workers()
 
     def _origin_ended(self, status: int, how: str) -> None:

@@ -79,9 +79,9 @@ class Worker(Owner):
 
     window = 0
 
-    def __init__(self, link: Link, number: int, workers: int, retries: int, where: str, note: memoryview,
-                 sent: bool = False) -> None:
-        super().__init__(link, number, workers, retries)
+    def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float], where: str,
+                 note: memoryview, sent: bool = False) -> None:
+        super().__init__(link, number, workers, retries, task_timeout)
         self._pid = os.getpid()
         self._where = where                        # h2/3
         self._sent = sent                          # this host has only the files that were sent to it

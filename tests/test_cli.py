@@ -91,10 +91,11 @@ JOBS: list[tuple[list[str], dict[str, Any]]] = [
 DEFAULT = Job(
     script="script.py", args=("-n", "--", "--help"),
     shares=(Share(Host("127.0.0.1", local=True), usable_cores(), True),), tunnel=False, ssh=("ssh",), python=None,
-    prolog=None, path=None, send=(), pythonpath="lib", env={}, nice=0, retries=2, wait=10.0, strict=False, verbose=0)
+    prolog=None, path=None, send=(), pythonpath="lib", env={}, nice=0, retries=2, task_timeout=None,
+    wait=10.0, strict=False, verbose=0)
 
 NAMES = "-n --host --hosts --hostfile --tunnel --ssh-executable --python-interpreter --prolog -p --path --send " \
-        "--pythonpath --env --nice --retries --wait --strict --dry-run --check -v --verbose -q --quiet --version " \
+        "--pythonpath --env --nice --retries --task-timeout --wait --strict --dry-run --check -v --verbose -q --quiet --version " \
         "-h --help"
 
 # words -> what the one sentence must say

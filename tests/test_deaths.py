@@ -324,6 +324,40 @@ if __name__ == "__main__":
 
 
 @unittest.skipUnless(os.path.exists("/proc/self/environ"), "needs /proc")
+class TaskTimeouts(Case):
+    """--task-timeout: the task fails by name, once; nobody else does."""
+
+    def test_a_task_that_sleeps_or_holds_the_interpreter_lock_too_long_fails_by_name(self):
+        result = self.go("""
+import ctypes
+from microscoop.errors import TaskTimeout
+def task(k):
+    note(k)
+    if k == 3:
+        time.sleep(100)
+    if k == 5:
+        ctypes.PyDLL(None).sleep(100)
+    time.sleep(0.02)
+    return k
+def outcome(future):
+    try:
+        return future.result()
+    except TaskTimeout as error:
+        return error.item, error.seconds
+if __name__ == "__main__":
+    print([outcome(future) for future in [futures.submit(task, k) for k in range(12)]])
+    try:
+        for k in futures.map(task, range(5)):
+            print(k)
+    except TaskTimeout as error:
+        print(error)
+""", "--task-timeout", "1", "--retries", "0")
+        late = ("task", 1.0)
+        self.check(result, "%s\n0\n1\n2\nitem 3 on 127.0.0.1 ran longer than 1 s and was ended\n"
+                   % [0, 1, 2, late, 4, late, *range(6, 12)])
+        self.assertEqual([self.notes().count(k) for k in ("3", "5")], [2, 1], "none is run again")
+
+
 class Launcher(Case):
     """Killed with SIGKILL: launcher, its agent, origin. Nothing of theirs is alive after 5 seconds."""
 
