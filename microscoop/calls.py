@@ -86,7 +86,7 @@ class Call:
         self.left += count
 
     def cut(self, number: int, workers: int) -> Optional[Block]:
-        """The next block of what is left, about BLOCK_TIME long; no bytes yet if they would be too many at once."""
+        """The next block of what is left, about BLOCK_TIME long; None if nothing is left."""
         if not self.left:
             return None
         if self._again:

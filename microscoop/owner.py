@@ -25,7 +25,6 @@ from .protocol import (
     ALONE,
     CHARGED,
     FREE,
-    INLINE,
     OVERDUE,
     Block,
     Credit,
@@ -237,11 +236,8 @@ class Owner:
             self._credit = max(self._credit - 1, 0)
             self._flying += block.items
             self._told = bool(self.items) and (self._told or not self._credit)
-            if len(block.body) > INLINE:
-                self.streams.offer((self.number, block.call, block.first), block.body)
-                block = block._replace(size=len(block.body), body=b"")
             self._said = self.items
-            self.link.send(block._replace(surplus=self.items))
+            self.link.send(self.streams.fit(block._replace(surplus=self.items)))
         if self.items > keep and not self._told:
             self._told, self._said = True, self.items
             self.link.send(Surplus(self.items))

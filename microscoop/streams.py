@@ -52,9 +52,12 @@ class Streams:
         self._in: Dict[Key, Inflow] = {}
         self._spare: List[int] = []
 
-    def offer(self, key: Key, body: bytes) -> None:
-        """Keep a body until it is withdrawn."""
-        self._out[key] = Outflow(body)
+    def fit(self, message: Any) -> Any:
+        """This block or result as it is sent: a body too large for a frame stays here until it is withdrawn."""
+        if len(message.body) <= INLINE:
+            return message
+        self._out[(message.owner, message.call, message.first)] = Outflow(message.body)
+        return message._replace(size=len(message.body), body=b"")
 
     def withdraw(self, owner: int, call: int, first: int) -> None:
         """A body has arrived, or its item is settled otherwise."""

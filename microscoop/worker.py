@@ -29,7 +29,7 @@ from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import DONE, FREED, INLINE, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
+from .protocol import DONE, FREED, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 0.004               # seconds between looks at what a busy process could send on
@@ -440,14 +440,11 @@ class Worker(Owner):
                 self._flying -= count
                 call.arrive(first, tasks.outcomes(tasks.results(part)), count, result.spent)
             return
-        body = tasks.results(part)
-        if len(body) > INLINE:
-            self.streams.offer((run.block.owner, run.block.call, first), body)
-            result, body = result._replace(size=len(body)), b""
+        result = self.streams.fit(result._replace(body=tasks.results(part)))
         if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
-            self.link.send(result._replace(body=body), self._rest())
+            self.link.send(result, self._rest())
         else:
-            self.link.send(result._replace(body=body))
+            self.link.send(result)
 
     # The reader thread
 
