@@ -58,6 +58,7 @@ from .report import FULL, Outlet, Reporter
 GONE = "its ssh or its agent has ended"
 SPOILED = "written to the descriptor that leads to its launcher"
 LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
+EARLY = 8                  # workers that are forked before the script begins; each fork takes about 2 ms
 BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
@@ -176,9 +177,8 @@ class Server:
         self._agent_socket = sock                      # it would close when nobody refers to it
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
-        cores = _cores()                               # so many workers can start beside each other, then the script
-        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP,
-                                   cores if self._opened else None))
+        early = max(_cores(), EARLY)
+        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, early if self._opened else None))
 
     def _head_workers(self) -> int:
         workers = self._head.share.workers

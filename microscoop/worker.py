@@ -32,7 +32,8 @@ from .owner import Owner
 from .protocol import DONE, FREED, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
-TICK = 0.004               # seconds between looks at what a busy process could send on
+TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
+NEVER = 1 << 62            # nanoseconds: later than any look
 TENFOLD = 10               # a block that lasts so many times longer than planned gives its rest back
 PATIENCE = 10_000_000      # nanoseconds; nothing that lasts less is given back
 
@@ -99,7 +100,7 @@ class Worker(Owner):
         self._futures = 0                          # of our own, at work or asleep here
         self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
         self._lent = False                         # the turn, by a thread of the user's that waits
-        self._asleep = False                       # the reader thread waits without a limit
+        self._looks = 0                            # when the reader thread looks again at what is due
         self._seen: Any = None                     # the oldest entry at the last tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
 
@@ -132,6 +133,8 @@ class Worker(Owner):
                 work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
                 planned = work.planned * 1000 if isinstance(work, Block) else 0
                 self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
+                if self._inbox:
+                    self._look_by(self._until)
                 return work
             else:
                 self._until = 0
@@ -357,8 +360,8 @@ class Worker(Owner):
             self._runs.append(run)
             run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
             run.slot = self._slots.pop() if self._slots else 0
-            if self._asleep and (block.items > 1 or self._inbox):
-                self.link.poke()
+            if block.items > 1:
+                self._look_by(run.began + TICK)
         try:
             function, columns = tasks.opened(block.body)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
@@ -485,9 +488,7 @@ class Worker(Owner):
         """Children are given away against credit only, the oldest first, and not if there is just one so far: its
         parent most likely waits for it next.  One that lies here for a tick goes too."""
         self.feed(1)
-        if self._asleep:
-            self._asleep = False
-            self.link.poke()
+        self._look_by(time.perf_counter_ns() + TICK)
         if self._idle:
             self._work.notify_all()
 
@@ -508,9 +509,18 @@ class Worker(Owner):
             if oldest is not None and oldest is self._seen:
                 self.feed()
             self._seen = oldest
-            busy = oldest is not None or bool(self._inbox) or any(len(run.numbers) > 1 for run in self._runs)
-            self._asleep = not busy
-            return TICK if busy else None
+            self._looks = NEVER
+            if oldest is not None or any(len(run.numbers) > 1 for run in self._runs):
+                self._looks = now + TICK
+            elif self._inbox and self._until:
+                self._looks = self._until
+            return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
+
+    def _look_by(self, moment: int) -> None:
+        """Have the reader thread look again by then; the lock is held."""
+        if moment < self._looks:
+            self._looks = moment
+            self.link.poke()
 
     def _shrink(self, run: Run) -> None:
         """Give back the items of a block that were not begun; the lock is held."""
