@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -43,6 +44,32 @@ from .streams import Streams
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
 
+class Section:
+    """A lock into which Ctrl-C does not break.
+
+    A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So the main
+    thread lets SIGINT wait while it has the lock, and the reader thread never takes it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._main = threading.Lock(), threading.main_thread().ident
+        self._mask: Any = None
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._main:
+            try:
+                self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+            except KeyboardInterrupt:              # one that had come before
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+                raise
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.get_ident() == self._main:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
 class Owner:
     """The state of an owner.  `futures` calls push, wait, drop; the reader thread does the rest."""
 
@@ -51,7 +78,7 @@ class Owner:
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float]) -> None:
         self.link, self.number, self.workers = link, number, workers
         self._retries, self._task_timeout = retries, task_timeout
-        self.lock = threading.Lock()
+        self.lock: Any = Section()
         self.calls: Dict[int, Call] = {}
         self.queue: Deque[Any] = deque()           # Futures and Calls with items that were not sent, in order
         self.items = 0                             # how many items those are
@@ -211,8 +238,9 @@ class Owner:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
         with self._hearing:
             if self._serial:
-                self._silence.clear()
-                self.link.send(Quiet())
+                with self.lock:
+                    self._silence.clear()
+                    self.link.send(Quiet())
                 self._silence.wait()
 
     def report(self) -> None:
@@ -287,6 +315,7 @@ class Owner:
     # The reader thread
 
     def _read(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             while True:
                 for message in self.link.receive(self.tick()):

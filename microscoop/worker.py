@@ -83,6 +83,7 @@ class Worker(Owner):
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float], where: str,
                  note: memoryview, sent: bool = False) -> None:
         super().__init__(link, number, workers, retries, task_timeout)
+        self.lock = threading.Lock()               # Ctrl-C does not reach workers
         self._pid = os.getpid()
         self._where = where                        # h2/3
         self._sent = sent                          # this host has only the files that were sent to it

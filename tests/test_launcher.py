@@ -406,6 +406,34 @@ if __name__ == "__main__":
                 self.assertIn("caught", result.out)
                 self.assertIn("[0, 0.01, 0.02] 1", result.out)
 
+    def test_many_that_a_script_catches_while_it_submits_leave_nothing_undone(self):
+        run = self.start("""
+import os, signal, subprocess, sys
+KILLER = "import os, sys, time\\nfor _ in range(100): time.sleep(0.01); os.kill(int(sys.argv[1]), 2)"
+submitted, caught = [], 0
+def submit_on(until):
+    global caught
+    while time.monotonic() < until:
+        try:
+            while time.monotonic() < until:
+                number = len(submitted)
+                submitted.append((number, futures.submit(abs, -number)))
+        except KeyboardInterrupt:
+            caught += 1
+if __name__ == "__main__":
+    print("go", flush=True)
+    subprocess.Popen([sys.executable, "-S", "-c", KILLER, str(os.getpid())])
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        try:
+            submit_on(until)
+        except KeyboardInterrupt:        # one that came while the one before was caught
+            caught += 1
+    print(caught > 20, all(future.result(20) == number for number, future in submitted))
+    print(sum(futures.map(abs, range(1000))))
+""", False)
+        self.assertEqual(run.finish(60), (0, "go\nTrue True\n499500\n", ""))
+
     def test_a_second_one_within_2_seconds_ends_all_at_once(self):
         for pty in (False, True):
             with self.subTest(pty=pty):
