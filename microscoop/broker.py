@@ -41,6 +41,7 @@ from .protocol import (
     Piece,
     Pull,
     Quiet,
+    Remark,
     Result,
     Shared,
     Surplus,
@@ -517,7 +518,7 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
-    Unfit: Broker._unfit, Quiet: Broker._quiet,
+    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None,
     Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece, Shared: Broker._piece,
 }
 SAID = _MESSAGES.keys()    # what processes may say

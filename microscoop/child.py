@@ -15,7 +15,7 @@ import threading
 from types import ModuleType
 from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
-from . import futures
+from . import futures, hooks
 from .channel import Link
 from .errors import Status, exit_status
 from .owner import Owner
@@ -42,6 +42,7 @@ class Settings(NamedTuple):
     workers: int                   # in all, as far as known at the start
     sent: bool = False             # the host has only the files that were sent to it
     open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
+    leaves: Dict[str, Any] = {}        # see hooks.py
 
 
 class Loading(Owner):
@@ -65,6 +66,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
     futures.enter(owner)
+    hooks.enter("origin", settings.leaves, owner, settings)
     status = _run(settings, owner)
     _leave(status)
 
@@ -87,6 +89,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
                 settings.sent)
     futures.enter(me)
+    hooks.enter("worker", settings.leaves, me, settings)
     me.start()
     me.serve()
     os._exit(0)

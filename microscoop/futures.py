@@ -250,11 +250,14 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     owner = _current[0] if _current else _owner()
     if not callable(func):
         raise TypeError("submit takes a function first, not %r" % (func,))
+    name = getattr(func, "__qualname__", "") or type(func).__name__
+    for dress in owner.dressers:
+        func = dress(func)
     try:
         task = tasks.pickled((func, args, kwargs))
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
-    future = Future(owner, getattr(func, "__qualname__", "") or type(func).__name__, task, owner.task())
+    future = Future(owner, name, task, owner.task())
     owner.push(future)
     return future
 
@@ -340,6 +343,8 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
             raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
+    for dress in owner.dressers:
+        func = dress(func)
     limit = None if timeout is None else time.monotonic() + timeout
     call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
     count = _length(iterables)

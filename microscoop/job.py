@@ -5,7 +5,7 @@ Here stands what needs a look at this machine: is the script there, what does th
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Optional, Sequence
 
 from microscoop.errors import UsageError
 from microscoop.hosts import Share, distribute, parse_hostfile, parse_words
@@ -36,6 +36,7 @@ class Options:
     check = False
     verbose = 0
     quiet = False
+    leaves: dict[str, Any] = {}
 
 
 class Job(NamedTuple):
@@ -58,6 +59,7 @@ class Job(NamedTuple):
     wait: float  # seconds
     strict: bool
     verbose: int  # -1 quiet, 0, 1, 2
+    leaves: dict[str, Any]  # see hooks.py
 
 
 def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[str]]:
@@ -75,7 +77,7 @@ def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[st
         prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
         pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
         retries=options.retries, task_timeout=options.task_timeout, wait=options.wait, strict=options.strict,
-        verbose=-1 if options.quiet else min(options.verbose, 2))
+        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=options.leaves)
     return job, warning
 
 

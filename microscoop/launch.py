@@ -231,7 +231,7 @@ class Start:
             "settings": {
                 "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
                 "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries,
-                "task_timeout": job.task_timeout}}
+                "task_timeout": job.task_timeout, "leaves": job.leaves}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 from functools import partial
-from typing import Callable, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Sequence
 
 from microscoop import __version__
 from microscoop.errors import UsageError
@@ -83,6 +83,14 @@ class _Dropped(argparse.Action):
 
     def __call__(self, parser: object, namespace: object, values: object, option_string: object = None) -> NoReturn:
         raise UsageError(DROPPED[self.option_strings[0]])
+
+
+class Leaf(argparse.Action):
+    """An option whose value goes to the leaf that `dest` names (see hooks.py); `const` where it stands without one."""
+
+    def __call__(self, parser: object, namespace: Any, values: object, option_string: object = None) -> None:
+        value = self.const if values is None or values == [] else values
+        namespace.leaves = dict(namespace.leaves, **{self.dest: value})
 
 
 def _is_option(word: str) -> bool:

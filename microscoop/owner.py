@@ -84,6 +84,7 @@ class Owner:
         self.items = 0                             # how many items those are
         self.sent: Dict[int, Any] = {}             # serial -> Future
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
+        self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self._callbacks: Optional[Callbacks] = None
         self._credit = 0
         self._told = False                         # the broker knows that we need credit

@@ -96,6 +96,11 @@ class Unfit(NamedTuple):
     body: bytes = b""
 
 
+class Remark(NamedTuple):
+    """process -> launcher: bytes for the Watchers of leaves; the broker does nothing about it."""
+    body: bytes = b""
+
+
 class Idle(NamedTuple):
     """worker -> broker: whether I have something to run."""
     idle: int         # RUNNING, WAITING, FREED or DONE
@@ -228,14 +233,14 @@ class Relay(NamedTuple):
     body: bytes = b""
 
 
-Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Idle, Surplus, Credit, Pull, Shared, Piece,
-                Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Idle, Surplus, Credit, Pull, Shared,
+                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
-    12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"),
+    12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "Q"), 32: (Unguard, "Q"), 33: (Garbled, "I"),

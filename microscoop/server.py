@@ -19,7 +19,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
-from . import __version__, agent, broker
+from . import __version__, agent, broker, hooks
 from .broker import Broker
 from .channel import Channel
 from .child import Settings
@@ -101,6 +101,7 @@ class Server:
         self._loop = Loop()
         self._broker = Broker()
         self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
+        self._watchers = hooks.watchers(hooks.Stage(job, self._loop, self._report, self._outlets))
         self._machines = {share.host.name: Machine(share) for share in job.shares}
         self._head = next(m for m in self._machines.values() if m.share.host.local)
         self._where: Dict[int, Machine] = {}       # process -> its host
@@ -191,7 +192,8 @@ class Server:
                         os.path.dirname(os.path.realpath(script)), job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         job.task_timeout,
-                        max(sum(count or 1 for count in known), 1), open_files=self._open_files)
+                        max(sum(count or 1 for count in known), 1), open_files=self._open_files,
+                        leaves=job.leaves)
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
@@ -512,7 +514,10 @@ class Server:
     # What the broker wants done
 
     def _handle(self, event: broker.Event) -> None:
-        for action in self._broker.handle(event):
+        actions = self._broker.handle(event)
+        for watcher in self._watchers:
+            watcher.see(event, actions)
+        for action in actions:
             self._actions[type(action)](action)
 
     def _deliver(self, action: broker.Send) -> None:
@@ -635,6 +640,8 @@ class Server:
             self._close_start(machine)
         _end_child(self._agent_pid, limit)
         self._bring_out()
+        for watcher in self._watchers:
+            watcher.close(self._status)
         self._report.info("Finished cleaning spawned subprocesses.")
 
     def _bring_out(self) -> None:

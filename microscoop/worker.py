@@ -87,6 +87,8 @@ class Worker(Owner):
         self._pid = os.getpid()
         self._where = where                        # h2/3
         self._sent = sent                          # this host has only the files that were sent to it
+        self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
+        self.before_results: List[Callable[[], None]] = [flush_output]
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
         self._inbox: Deque[Block] = deque()
@@ -339,6 +341,8 @@ class Worker(Owner):
         here.depth += 1
         try:
             function, args, kwargs = pickle.loads(future.task)
+            for wrap in self.wrappers:
+                function = wrap(function, future)
             entry = tasks.outcome(function(*args, **kwargs))
         except BaseException as error:             # whatever a task raises is its outcome
             self._leave_if_forked(error)
@@ -365,6 +369,8 @@ class Worker(Owner):
                 self._look_by(run.began + TICK)
         try:
             function, columns = tasks.opened(block.body)
+            for wrap in self.wrappers:
+                function = wrap(function, run)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
             run.done.extend([self.failure(error, "item %d" % i) for i in run.numbers])
         else:
@@ -373,7 +379,8 @@ class Worker(Owner):
         here.task = before
         here.depth -= 1
         self._leave_if_forked()
-        flush_output()
+        for prepare in self.before_results:
+            prepare()
         with self.lock:
             self._runs.remove(run)
             self._flush(run, before is None)

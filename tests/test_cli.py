@@ -91,7 +91,7 @@ JOBS: list[tuple[list[str], dict[str, Any]]] = [
 DEFAULT = Job(
     script="script.py", args=("-n", "--", "--help"),
     shares=(Share(Host("127.0.0.1", local=True), usable_cores(), True),), tunnel=False, ssh=("ssh",), python=None,
-    prolog=None, path=None, send=(), pythonpath="lib", env={}, nice=0, retries=2, task_timeout=None,
+    prolog=None, path=None, send=(), pythonpath="lib", env={}, nice=0, retries=2, task_timeout=None, leaves={},
     wait=10.0, strict=False, verbose=0)
 
 NAMES = "-n --host --hosts --hostfile --tunnel --ssh-executable --python-interpreter --prolog -p --path --send " \

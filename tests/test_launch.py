@@ -179,7 +179,7 @@ class LaunchCase(harness.TestCase):
         job = Job(
             script=str(self.script), args=("a b", "--c"), shares=(), tunnel=False, ssh=(self.ssh,), python=None,
             prolog=None, path=None, send=(), pythonpath=None, env={}, nice=0, retries=2, wait=10.0, strict=False,
-            task_timeout=None,
+            task_timeout=None, leaves={},
             verbose=0)
         return job._replace(**changes)
 

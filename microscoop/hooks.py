@@ -1,0 +1,58 @@
+"""Where a leaf joins in when the command line asks for it.  Runs in every process; names no leaf.
+
+`Job.leaves` maps the name of a module in microscoop/leaves to its value, which JSON can carry to any host.  Such a
+module has one or more of these functions:
+
+    watch(value, stage) -> Watcher          in the launcher, before anything is started
+    enter_origin(value, owner, settings)    in the origin, before the script runs
+    enter_worker(value, worker, settings)   in a worker, once it has loaded the script
+
+What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
+about to run, `Worker.before_results` are called before outcomes are sent; `Remark` carries bytes to the Watchers.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Tuple
+
+if TYPE_CHECKING:
+    from .broker import Action, Event
+    from .job import Job
+    from .loop import Loop
+    from .report import Outlet, Reporter
+
+
+class Stage(NamedTuple):
+    """What the launcher has for a Watcher."""
+    job: Job
+    loop: Loop
+    report: Reporter
+    outlets: Dict[int, Outlet]     # 1 and 2: the launcher's stdout and stderr
+
+
+class Watcher:
+    """Sees what happens in a run; in the launcher."""
+
+    def see(self, event: Event, actions: List[Action]) -> None:
+        """The broker has handled this event, and these actions are about to be carried out."""
+
+    def close(self, status: int) -> None:
+        """Everything of ours has ended; the run's exit status."""
+
+
+def watchers(stage: Stage) -> List[Watcher]:
+    """Those of the leaves that were asked for."""
+    return [watch(value, stage) for watch, value in _functions("watch", stage.job.leaves)]
+
+
+def enter(kind: str, leaves: Dict[str, Any], *arguments: Any) -> None:
+    """Let them into this process; kind: origin or worker."""
+    for function, value in _functions("enter_" + kind, leaves):
+        function(value, *arguments)
+
+
+def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    for leaf, value in leaves.items():
+        function = getattr(import_module("microscoop.leaves." + leaf), name, None)
+        if function is not None:
+            yield function, value
