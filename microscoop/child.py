@@ -49,7 +49,7 @@ class Loading(Owner):
     """Stands in for the owner while a worker loads the script."""
 
     def __init__(self) -> None:
-        return                                     # nothing to set up: no call gets further than its first step
+        self.dressers = []                         # no call gets further than its first step
 
     def serial(self) -> int:
         raise RuntimeError(GUARD % "map or submit")
