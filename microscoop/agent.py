@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Se
 
 from . import child
 from .bootstrap import leftovers
+from .cache import Cache
 from .channel import Channel
 from .child import Settings
 from .loop import Loop
@@ -44,10 +45,12 @@ from .protocol import (
     Print,
     Printed,
     ProtocolError,
+    Pull,
     Relay,
     Spawn,
     Unguard,
     Up,
+    about_kept,
     decode,
     encode,
     idles,
@@ -88,6 +91,8 @@ class Agent:
         self._since: Dict[int, Dict[Begun, float]] = {}    # process -> the items that it is on, and since when
         self._overdue: Dict[int, List[Begun]] = {}     # process -> the items for which it is being ended
         self._guarded: Dict[int, bytes] = {}           # the launcher's ssh processes, each with its directory
+        self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
+                            lambda process, message: self._pass_down(process, encode(message)))
         self._unprinted = 0
         self._over = False
         self._heard = self._beat = time.monotonic()
@@ -253,12 +258,24 @@ class Agent:
             return
         self._print(port, not any(map(idles, frames)))
         for frame in frames:
-            self.loop.send(self._channel, encode(Relay(port.process, frame)), frame[0] == LATER)
+            asked = about_kept(frame)
+            if isinstance(asked, Pull):
+                self._cache.pull(port.process, asked)
+            else:
+                self._pass_up(port.process, frame)
+
+    def _pass_up(self, process: int, frame: bytes) -> None:
+        self.loop.send(self._channel, encode(Relay(process, frame)), frame[0] == LATER)
 
     def _down(self, message: Relay) -> None:
-        target = self._children.get(message.process)
+        kept = about_kept(message.body)
+        if kept is None or isinstance(kept, Pull) or self._cache.hear(message.process, kept):
+            self._pass_down(message.process, message.body)
+
+    def _pass_down(self, process: int, frame: bytes) -> None:
+        target = self._children.get(process)
         if target is not None and target.port is not None:
-            self.loop.send(target.port.channel, message.body, message.body[0] == LATER)
+            self.loop.send(target.port.channel, frame, frame[0] == LATER)
 
     def _print(self, port: Port, whole: bool) -> None:
         before = list(port.pipes)
@@ -328,6 +345,7 @@ class Agent:
         if self._own_group(one.kind):
             _kill(os.killpg, one.pid)                  # what it forked goes with it
         os.close(one.lifeline)
+        self._cache.gone(one.process)
         if one.port is not None:
             for frame in one.port.last():
                 self.loop.send(self._channel, encode(Relay(one.process, frame)), False)

@@ -139,7 +139,7 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock")
+    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock", "spread")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
@@ -148,6 +148,7 @@ class Process:
         self.credit = 0
         self.surplus = 0
         self.stock: Deque[Block] = deque()
+        self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
 
     def find(self, owner: int, call: int, first: int) -> Optional[Held]:
         """The holding that item belongs to."""
@@ -276,7 +277,7 @@ class Broker:
         """Forget processes; drop what they owned, give back what they held."""
         for process in dead:
             self._forget(process)
-        self._tell_holders([process.number for process in dead], 0)
+        self._tell_holders(dead, 0)
         for process in dead:
             for held in process.held:
                 if held.owner in self.processes:
@@ -398,7 +399,7 @@ class Broker:
     def _split(self, worker: Process, held: Held, at: int) -> None:
         """Let the holding end at this item; the rest becomes one of its own."""
         if at < held.end:
-            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0))
+            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0))
             worker.held.append(rest)
             held.end, held.planned = at, 0
 
@@ -424,7 +425,7 @@ class Broker:
 
     def _drop(self, owner: Process, message: Drop) -> None:
         self._drop_stock(owner, message.call)
-        self._tell_holders([owner.number], message.call)
+        self._tell_holders([owner], message.call)
 
     def _drop_stock(self, owner: Process, call: int) -> None:
         kept = deque(block for block in owner.stock if call and block.call != call)
@@ -433,15 +434,18 @@ class Broker:
             self._turns.remove(owner)
         owner.stock = kept
 
-    def _tell_holders(self, owners: List[int], call: int) -> None:
-        """Nobody wants this call (0: any) of these owners; holders may skip what they have not begun."""
+    def _tell_holders(self, owners: List[Process], call: int) -> None:
+        """Nobody wants this call (0: any) of these owners: holders may skip what they have not begun, and whoever has
+        its function may forget it."""
+        spread = {owner.number: _spread(owner, call) for owner in owners}
         for process in self.processes.values():
-            gone = [held for held in process.held if held.owner in owners and call in (0, held.call)]
+            gone = [held for held in process.held if held.owner in spread and call in (0, held.call)]
             if gone:
                 process.held = [held for held in process.held if held not in gone]
                 process.load -= sum(held.planned for held in gone)
-                for owner in dict.fromkeys(held.owner for held in gone):
-                    self._actions.append(Send(process.number, Drop(owner, call)))
+            told = [owner for owner in spread if process.number in spread[owner]]
+            for owner in dict.fromkeys([held.owner for held in gone] + told):
+                self._actions.append(Send(process.number, Drop(owner, call)))
 
     def _pull(self, receiver: Process, message: Pull) -> None:
         sender = self.processes.get(message.to)
@@ -481,6 +485,8 @@ class Broker:
         self._stocked -= 1
         worker.held.append(Held(block))
         worker.load += block.planned
+        if block.function:
+            owner.spread.setdefault(block.call, set()).add(worker.number)
         self._busy.add(worker.number)
         if block.planned:
             self._ahead[worker.number] = worker
@@ -504,6 +510,12 @@ class Broker:
             missing -= blocks
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
             self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
+
+
+def _spread(owner: Process, call: int) -> Set[int]:
+    """The workers that have a function of this call (0: any); forgets them."""
+    calls = [call] if call else list(owner.spread)
+    return set().union(*(owner.spread.pop(one, set()) for one in calls))
 
 
 def _unload(worker: Process, held: Held) -> None:

@@ -13,6 +13,7 @@ from .protocol import Block
 
 BLOCK_TIME = 2_000_000     # nanoseconds that a block should last
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
+APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 
 
 class Chunk(NamedTuple):
@@ -45,6 +46,7 @@ class Call:
         self.dark: Optional[float] = None          # until then its owner waits to learn how long an item takes
         self._taken = 0
         self._abandoned = False
+        self.spread = False                        # its function was offered to others
         self.unread = ""                           # what to tell the user at the end
         self.attempts: Dict[int, int] = {}
         self.pulled: Set[int] = set()              # first items of results that were too large for a frame
@@ -101,8 +103,9 @@ class Call:
         elif first + count < stop:
             self._again.appendleft((first + count, stop, alone))
         self.left -= count
+        apart = len(self.function) > APART
         return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
-                     tasks.body(self.function, columns))
+                     len(self.function) if apart else 0, tasks.body(b"" if apart else self.function, columns))
 
     def pace(self) -> float:
         """Nanoseconds that an item takes; 0: not known yet."""

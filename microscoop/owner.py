@@ -26,6 +26,7 @@ from .protocol import (
     ALONE,
     CHARGED,
     FREE,
+    KEPT,
     OVERDUE,
     Block,
     Credit,
@@ -182,17 +183,21 @@ class Owner:
         self._flying -= call.open - call.left
         if call.left:
             self.queue.remove(call)
-        if call.open > call.left:
-            self.streams.drop(self.number, call.number)
-            self.link.send(Drop(self.number, call.number))
+        self._forget(call)
         call.open = call.left = 0
         ring(call.waiters)
         self.pushed()                              # what waited behind it
         self._retract()
 
     def _tidy(self, call: Call) -> None:
-        if call.is_spent():
-            self.calls.pop(call.number, None)
+        if call.is_spent() and self.calls.pop(call.number, None) is not None:
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        """Nobody wants this call any more, nor its function; the lock is held."""
+        if call.spread or call.open > call.left:
+            self.streams.drop(self.number, call.number)
+            self.link.send(Drop(self.number, call.number))
 
     def _retract(self) -> None:
         """Say so if we have nothing to give away any more, lest credit lies idle here; the lock is held."""
@@ -264,12 +269,20 @@ class Owner:
             block = self.next_block()
             self._credit = max(self._credit - 1, 0)
             self._flying += block.items
+            if block.function:
+                self._offer(self.calls[block.call])
             self._told = bool(self.items) and (self._told or not self._credit)
             self._said = self.items
             self.link.send(self.streams.fit(block._replace(surplus=self.items)))
         if self.items > keep and not self._told:
             self._told, self._said = True, self.items
             self.link.send(Surplus(self.items))
+
+    def _offer(self, call: Call) -> None:
+        """Let whoever runs its items pull its function."""
+        if not call.spread:
+            call.spread = True
+            self.streams.offer((self.number, call.number, KEPT), call.function)
 
     def _in_the_dark(self) -> bool:
         """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
@@ -310,7 +323,7 @@ class Owner:
         for future in batch:
             future.state = "RUNNING"
             self.sent[future.serial] = future
-        return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0,
+        return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0, 0,
                      tasks.body(tasks.APPLY, [tuple([future.task for future in batch])]))
 
     # The reader thread

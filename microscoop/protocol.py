@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Container, Dict, NamedTuple, Tuple, Type, Union
+from typing import Any, Container, Dict, NamedTuple, Optional, Tuple, Type, Union
 
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
 LATER = 11                        # the code of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
+KEPT = (1 << 64) - 1               # as its first item: a stream that belongs to the whole call
 
 
 class ProtocolError(Exception):
@@ -36,6 +37,7 @@ class Block(NamedTuple):
     planned: int      # microseconds that it should take; 0: not known
     surplus: int      # items that the owner still has
     size: int         # of a body that must be pulled (stream: call, first); 0: it is here
+    function: int     # size of a function that travels apart (stream: call, KEPT); 0: it is in the body
     body: bytes = b""
 
 
@@ -238,7 +240,7 @@ Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Id
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
-    1: (Block, "IIQIIQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    1: (Block, "IIQIIQQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
@@ -250,6 +252,14 @@ _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for c
 def idles(frame: bytes) -> bool:
     """Whether its sender has nothing to run: an unfinished line of its output is all there will be for now."""
     return frame[:1] == b"\7" and frame != b"\7\0"     # an Idle, but not RUNNING
+
+
+def about_kept(frame: bytes) -> Optional[Message]:
+    """The message in a frame, if an agent's cache has to do with it."""
+    at = {10: 17, 11: 13, 14: 13}.get(frame[0], 0)     # where Pull, Piece and Shared have `first`
+    if at and frame[at:at + 8] == b"\xff" * 8 or frame[0] == 6:
+        return decode(frame)
+    return None
 
 
 def encode(message: Message) -> bytes:

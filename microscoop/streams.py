@@ -24,11 +24,11 @@ Key = Tuple[int, int, int]         # owner, call, first item
 
 class Outflow:
     """A body that others may pull."""
-    __slots__ = ("body", "offset", "puller", "memory")
+    __slots__ = ("body", "given", "memory")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self.offset = self.puller = 0
+        self.given: Dict[int, int] = {}    # puller -> up to where it was sent
         self.memory = -1           # the memfd that holds it, once somebody near has asked
 
 
@@ -56,8 +56,12 @@ class Streams:
         """This block or result as it is sent: a body too large for a frame stays here until it is withdrawn."""
         if len(message.body) <= INLINE:
             return message
-        self._out[(message.owner, message.call, message.first)] = Outflow(message.body)
+        self.offer((message.owner, message.call, message.first), message.body)
         return message._replace(size=len(message.body), body=b"")
+
+    def offer(self, key: Key, body: bytes) -> None:
+        """Let others pull this body until it is withdrawn or dropped."""
+        self._out[key] = Outflow(body)
 
     def withdraw(self, owner: int, call: int, first: int) -> None:
         """A body has arrived, or its item is settled otherwise."""
@@ -140,8 +144,8 @@ class Streams:
             return iter(())                        # settled or dropped meanwhile
         if message.near and self._share(flow):
             return iter([Shared(message.by, *key, os.getpid(), flow.memory)])
-        start = flow.offset if flow.puller == message.by else 0
-        flow.offset, flow.puller = message.upto, message.by
+        start = flow.given.get(message.by, 0)
+        flow.given[message.by] = message.upto
         view = memoryview(flow.body)
         return (Piece(message.by, *key, bytes(view[at:min(at + INLINE, message.upto)]))
                 for at in range(start, message.upto, INLINE))

@@ -115,10 +115,24 @@ def body(function: bytes, columns: Sequence[Column]) -> bytes:
     return pickle.dumps((function, columns), PROTOCOL)
 
 
-def opened(data: bytes) -> Tuple[Callable[..., Any], Sequence[Column]]:
+def opened(data: bytes, apart: Optional[Apart] = None) -> Tuple[Callable[..., Any], Sequence[Column]]:
     """The function and the columns of a block.  Raises whatever rebuilding the function raises."""
     function, columns = pickle.loads(data)
-    return pickle.loads(function), columns
+    return apart.open() if apart else pickle.loads(function), columns
+
+
+class Apart:
+    """A function that did not come with its block; rebuilt once, by the first task that needs it."""
+
+    def __init__(self, data: Any) -> None:
+        self._data, self._function = data, None
+
+    def open(self) -> Any:
+        """The function.  Raises whatever rebuilding it raises."""
+        data = self._data
+        if data is not None:
+            self._function, self._data = pickle.loads(data), None
+        return self._function
 
 
 def arguments(columns: Sequence[Column], start: int) -> Iterator[Tuple[Any, ...]]:

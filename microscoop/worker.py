@@ -22,14 +22,14 @@ import time
 from array import array
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import DONE, FREED, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
+from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
@@ -93,6 +93,8 @@ class Worker(Owner):
         self._slots = list(range(0, len(note) - 2, 3))
         self._inbox: Deque[Block] = deque()
         self._runs: List[Run] = []
+        self._functions: Dict[Tuple[int, int], tasks.Apart] = {}   # (owner, call); of those that travel apart
+        self._waiting: Dict[Tuple[int, int], List[Block]] = {}     # the blocks that wait for such a function
         self._here = threading.local()             # .task: what the thread runs; .depth: tasks on its stack
         self._holder = 0                           # the thread that has the turn; 0: nobody
         self._work = threading.Condition(self.lock)     # for the holder: there is work, or the turn is gone
@@ -173,6 +175,8 @@ class Worker(Owner):
             self._unqueue(entry)
         self.items -= block.items
         self._flying += block.items                # out, too, until its outcomes are in
+        if block.function:
+            self._functions.setdefault((self.number, entry.number), tasks.Apart(entry.function))
         return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
 
     def _unqueue(self, entry: Any) -> None:
@@ -368,7 +372,8 @@ class Worker(Owner):
             if block.items > 1:
                 self._look_by(run.began + TICK)
         try:
-            function, columns = tasks.opened(block.body)
+            apart = self._functions[block.owner, block.call] if block.function else None
+            function, columns = tasks.opened(block.body, apart)
             for wrap in self.wrappers:
                 function = wrap(function, run)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
@@ -466,11 +471,27 @@ class Worker(Owner):
             self.pull(block, block.owner)
             return
         with self.lock:
+            if block.function and (block.owner, block.call) not in self._functions:
+                self._wait_for_function(block)
+                return
             self._inbox.append(block)
             self._work.notify_all()
 
+    def _wait_for_function(self, block: Block) -> None:
+        """Pull it, for the first of its blocks; the lock is held."""
+        waiting = self._waiting.setdefault((block.owner, block.call), [])
+        waiting.append(block)
+        if len(waiting) == 1:
+            self.streams.expect(block._replace(first=KEPT, size=block.function), block.owner)
+
     def pulled(self, message: Union[Block, Result], data: Any) -> None:
-        if isinstance(message, Block):
+        if message.first == KEPT:
+            with self.lock:
+                self._functions[message.owner, message.call] = tasks.Apart(data)
+                waiting = self._waiting.pop((message.owner, message.call))
+            for block in waiting:
+                self._block(block)
+        elif isinstance(message, Block):
             self._block(message._replace(size=0, body=data))
         else:
             super().pulled(message, data)
@@ -485,6 +506,9 @@ class Worker(Owner):
                 if not run.home and run.block.owner == message.owner and message.call in (0, run.block.call):
                     run.rest()
             self.streams.drop(message.owner, message.call)
+            for table in (self._functions, self._waiting):
+                for key in [key for key in table if key[0] == message.owner and message.call in (0, key[1])]:
+                    del table[key]
             self._idle = False                     # what was on its way will not come: say Idle again
             self._work.notify_all()
 
@@ -545,6 +569,10 @@ class Worker(Owner):
                 self.items += rest[1]
         else:
             self.link.send(Back(run.block.owner, run.block.call, *rest))
+
+    def _forget(self, call: Call) -> None:
+        super()._forget(call)
+        self._functions.pop((self.number, call.number), None)
 
     def _return_inbox(self) -> None:
         while self._inbox and not self._idle:

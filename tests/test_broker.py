@@ -89,7 +89,7 @@ class Office:
               planned: int = 0, size: int = 0) -> List[Any]:
         """A block of the origin's, or of another owner."""
         owner = owner or self.origin
-        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, b"body"))
+        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, 0, b"body"))
 
     def result(self, worker: int, first: int, count: int = 1, call: int = 1, owner: Optional[int] = None,
                size: int = 0) -> List[Any]:
@@ -132,7 +132,7 @@ class Work(unittest.TestCase):
 
     def test_the_owner_and_the_worker_of_a_message_are_who_sent_it_whatever_they_say(self):
         self.office.hear(self.one, Idle(FREED))
-        (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0)), Block)
+        (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0, 0)), Block)
         self.assertEqual(block.owner, self.office.origin)
         actions = self.office.hear(self.one, Result(owner=self.office.origin, call=1, first=0, items=1, spent=1000,
                                                     worker=99, size=0))

@@ -38,7 +38,7 @@ EVENTS = (                 # what must happen somewhere in many runs, or they sh
     "host joined late", "host left out", "frame from a host that was given up", "late result or Back",
     "sender died after its stream was whole", "piece of a stream that nobody wants", "piece from a sender that is dead",
     "body in shared memory", "result in parts", "block given ahead", "child run inline", "item failed by name",
-    "call dropped while items are out", "items at work dropped",
+    "call dropped while items are out", "items at work dropped", "function that came apart",
     "run: done", "run: no worker is left", "run: the origin died")
 
 

@@ -162,6 +162,9 @@ class Simulation(World):
                 continue
             if getattr(model, "idle", False) and number not in self.broker._idle:
                 raise Violation("%d is idle, but the broker does not know" % number)
+            for owner, call in getattr(model, "present", ()):
+                if owner not in self.broker.processes or call not in self.where[owner].processes[owner].calls:
+                    raise Violation("%d keeps a function of %d that nobody wants" % (number, owner))
             if model.flying < 0:
                 raise Violation("%d counts its items wrong: %s" % (number, model.describe()))
             if self.broker._idle and model.items and not model.credit and model.told:

@@ -182,7 +182,8 @@ def _moments(process: Owner) -> List[str]:
             found.append("with blocks given ahead")
     if any(isinstance(flow.message, Block) for flow in process.streams.inward.values()):
         found.append("importing")
-    halfway = [key for key, flow in process.streams.out.items() if 0 < flow.offset < flow.pieces]
+    halfway = [key for key, flow in process.streams.out.items()
+               if any(0 < given < flow.pieces for given in flow.given.values())]
     if any(key[0] != process.number for key in halfway):
         found.append("exporting a result")
     if any(key[0] == process.number for key in halfway):

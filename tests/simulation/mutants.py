@@ -8,7 +8,8 @@ from microscoop.protocol import Idle, Result
 
 FAULTS = (                 # of owners and workers; see world.fault
     "stays told", "waits in the dark", "pulls what was dropped", "believes a late Lost", "takes any piece",
-    "asks for no other stream", "returns blocks over a sleeper", "forgets what runs at home")
+    "asks for no other stream", "returns blocks over a sleeper", "forgets what runs at home",
+    "keeps functions")
 
 
 class Mutant(Broker):
@@ -68,6 +69,14 @@ class AcceptsALateResult(Mutant):
         return held is None and result.owner in self.processes
 
 
+class TellsNobodyOfFunctions(Mutant):
+    def _hand_over(self, worker: Any) -> None:
+        owner = self._turns[0]
+        super()._hand_over(worker)
+        owner.spread.clear()
+
+
 MUTANTS: Dict[str, Type[Broker]] = {
     "drops a result": DropsAResult, "requeues twice": RequeuesTwice, "loses an Idle": LosesAnIdle,
-    "forgets a holder at a death": ForgetsAHolder, "accepts a late result": AcceptsALateResult}
+    "forgets a holder at a death": ForgetsAHolder, "accepts a late result": AcceptsALateResult,
+    "tells nobody to forget a function": TellsNobodyOfFunctions}

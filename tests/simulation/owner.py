@@ -8,6 +8,7 @@ from microscoop.protocol import (
     ALONE,
     CHARGED,
     FREE,
+    KEPT,
     Block,
     Credit,
     Drop,
@@ -53,7 +54,7 @@ class Owner:
         return "items %d, credit %d, told %s, said %d, flying %d, queue %s, streams %s, inflows %s" % (
             self.items, self.credit, self.told, self.said, self.flying,
             [(e.number, e.left) if isinstance(e, Call) else e.serial for e in self.queue],
-            {key: (flow.pieces, flow.offset, flow.puller) for key, flow in self.streams.out.items()},
+            {key: (flow.pieces, flow.given) for key, flow in self.streams.out.items()},
             {key: (flow.sender, flow.got, flow.asked) for key, flow in self.streams.inward.items()})
 
     def say(self, message: Message) -> None:
@@ -96,7 +97,7 @@ class Owner:
 
     def _map(self, thread: Thread, step: Step) -> Script:
         self._serial += 1
-        call = Call(self._serial, step.plans, thread.task)
+        call = Call(self._serial, step.plans, thread.task, step.function)
         self.push(call)
         yield self.world.moment()
         if step.how == "leave":
@@ -148,6 +149,7 @@ class Owner:
             self.queue.remove(call)
         if call.open > call.left:
             self.world.saw("call dropped while items are out")
+        if call.open > call.left or call.spread and not self.world.fault("keeps functions"):
             self.streams.drop(self.number, call.number)
             self.say(Drop(self.number, call.number))
         call.open = call.left = 0
@@ -178,6 +180,9 @@ class Owner:
             self.flying += block.items
             self.told = (bool(self.items) or self.world.fault("stays told")) and (self.told or not self.credit)
             self.said = self.items
+            if block.function and not self.calls[block.call].spread:
+                self.calls[block.call].spread = True
+                self.streams.offer((self.number, block.call, KEPT), "function", block.function)
             pieces = sum(plan.pieces_in for plan in block.body)  # type: ignore[attr-defined]
             if pieces:
                 self.streams.offer((self.number, block.call, block.first), block.body, pieces)
@@ -228,7 +233,7 @@ class Owner:
         for future in batch:
             future.state = "RUNNING"
             self.sent[future.serial] = future
-        return Block(self.number, 0, first.serial, len(batch), int(self._pace * len(batch) * 1e6), 0, 0,
+        return Block(self.number, 0, first.serial, len(batch), int(self._pace * len(batch) * 1e6), 0, 0, 0,
                      tuple(future.plan for future in batch))  # type: ignore[arg-type]
 
     def _follows(self, last: Future) -> bool:

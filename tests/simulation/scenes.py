@@ -1,6 +1,7 @@
 """What the runs of the simulation are about: hosts, tasks and mishaps, drawn by the run's own dice."""
 from __future__ import annotations
 
+from random import Random
 from typing import List, Optional
 
 from microscoop.broker import Open
@@ -16,6 +17,8 @@ class Scene:
 
     def __init__(self, world: Simulation) -> None:
         self._world, self._dice = world, world.dice
+        self._other = Random(world.seed)                                   # came later: old seeds keep their runs
+        self._large = self._other.choice((0, 0, 0.3, 1))                   # how often functions travel apart
         self._scale = self._dice.choice((0.00002, 0.0005, 0.003, 0.02))    # seconds that a task computes
         self._weights = self._dice.choice((                                # how often bodies are streams, in and out
             (0, 0), (0, 0), (0, 0), (0.1, 0.1), (0.5, 0.5), (1, 1), (0, 1), (0, 1)))
@@ -61,7 +64,8 @@ class Scene:
         plans = tuple(self._plan(depth) for _ in range(min(dice.choice((1, 1, 2, 5, 20, 60)), self._left)))
         how = dice.choices(("wait", "poll", "close", "drop", "leave"), (8, 2, self._haste, self._haste, 1))[0]
         found = [Step(self._span())] if dice.random() < 0.3 else []
-        return [*found, Step(plans=plans, how=how, calls=dice.random() < 0.6)] if plans else found
+        function = self._other.randint(1, 9) if self._other.random() < self._large else 0
+        return [*found, Step(plans=plans, how=how, calls=dice.random() < 0.6, function=function)] if plans else found
 
     def _span(self) -> float:
         return self._dice.expovariate(1 / self._scale) * (50 if self._dice.random() < self._rare else 1)

@@ -35,11 +35,11 @@ class View:
 
 class Outflow:
     """A body that others may pull."""
-    __slots__ = ("content", "pieces", "offset", "puller", "memory")
+    __slots__ = ("content", "pieces", "given", "memory")
 
     def __init__(self, content: Any, pieces: int) -> None:
         self.content, self.pieces = content, pieces
-        self.offset = self.puller = 0
+        self.given: Dict[int, int] = {}            # puller -> pieces that it was sent
         self.memory: Optional[Memory] = None
 
 
@@ -142,8 +142,8 @@ class Streams:
         if message.near:
             self._process.say(Shared(message.by, *key, self._process.number, self._share(flow)))
             return
-        start = flow.offset if flow.puller == message.by else 0
-        flow.offset, flow.puller = message.upto, message.by
+        start = flow.given.get(message.by, 0)
+        flow.given[message.by] = message.upto
         for number in range(start, message.upto):
             content = (self._process.number, number, flow.content)
             self._process.say(Piece(message.by, *key, content))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ class Step(NamedTuple):
     plans: Tuple[Plan, ...] = ()
     how: str = "wait"      # wait; poll: with timeouts; close: after half of them; drop: at once; leave: never look
     calls: bool = True     # by map; else by submit
+    function: int = 0      # pieces of the map's function, if that travels apart
 
 
 class Plan:
@@ -44,8 +45,9 @@ class Gone(NamedTuple):
 class Call:
     """A map."""
 
-    def __init__(self, number: int, plans: Tuple[Plan, ...], parent: object) -> None:
-        self.number, self.plans, self.parent = number, plans, parent
+    def __init__(self, number: int, plans: Tuple[Plan, ...], parent: object, function: int = 0) -> None:
+        self.number, self.plans, self.parent, self.function = number, plans, parent, function
+        self.spread = False                        # its function was offered to others
         self.left = self.open = len(plans)
         self.outcomes: Dict[int, Any] = {}
         self.attempts: Dict[int, int] = {}
@@ -71,7 +73,7 @@ class Call:
         elif first + count < stop:
             self._again.appendleft((first + count, stop, alone))
         self.left -= count
-        return Block(owner, self.number, first, count, int(self.pace() * count * 1e6), 0, 0,
+        return Block(owner, self.number, first, count, int(self.pace() * count * 1e6), 0, 0, self.function,
                      self.plans[first:first + count])  # type: ignore[arg-type]
 
     def _size(self, left: int, workers: int) -> int:

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
-from microscoop.protocol import DONE, FREED, RUNNING, WAITING, Back, Block, Drop, Idle, Message, Result, Taken
+from microscoop.protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Message, Result, Taken
 
 from .owner import PATIENCE, Owner, opened
 from .tasks import Call, Entry, Future, Plan, Script, Thread
@@ -41,6 +41,8 @@ class Worker(Owner):
         super().__init__(world, host, number)
         self.inbox: Deque[Block] = deque()
         self.runs: List[Run] = []
+        self.functions: Dict[Tuple[int, int], List[Block]] = {}    # (owner, call) -> the blocks that wait for it
+        self.present: Set[Tuple[int, int]] = set()                 # those that are here
         self.idle = False                          # the broker thinks that we have nothing to do
         self.done = False                          # and that nothing of ours sleeps or is out
         self.futures = 0                           # of our own, at work or asleep here
@@ -243,12 +245,25 @@ class Worker(Owner):
         self.idle = False
         if block.size:
             self.pull(block, block.owner)
+        elif block.function and (block.owner, block.call) not in self.present:
+            self._wait_for_function(block)
         else:
             self.inbox.append(block)
             self._notify()
 
+    def _wait_for_function(self, block: Block) -> None:
+        waiting = self.functions.setdefault((block.owner, block.call), [])
+        waiting.append(block)
+        if len(waiting) == 1:
+            self.pull(block._replace(first=KEPT, size=block.function), block.owner)
+
     def pulled(self, message: Any) -> None:
-        if isinstance(message, Block):
+        if message.first == KEPT:
+            self.world.saw("function that came apart")
+            self.present.add((message.owner, message.call))
+            for block in self.functions.pop((message.owner, message.call)):
+                self._block(block)
+        elif isinstance(message, Block):
             self._block(message._replace(size=0))
         else:
             super().pulled(message)
@@ -261,6 +276,10 @@ class Worker(Owner):
                 self.world.saw("items at work dropped")
                 run.rest()
         self.streams.drop(message.owner, message.call)
+        for key in [key for key in {*self.functions, *self.present}
+                    if key[0] == message.owner and message.call in (0, key[1])]:
+            self.functions.pop(key, None)
+            self.present.discard(key)
         self.idle = False
         self._notify()
 
