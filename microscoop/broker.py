@@ -33,11 +33,13 @@ from .protocol import (
     WORKER,
     Back,
     Block,
+    Const,
     Credit,
     Drop,
     Idle,
     Lost,
     Message,
+    Named,
     Piece,
     Pull,
     Quiet,
@@ -182,6 +184,7 @@ class Broker:
         self.hosts: Dict[str, Host] = {}
         self.processes: Dict[int, Process] = {}     # that are up
         self._starting: Dict[int, Process] = {}
+        self._constants: Dict[bytes, Tuple[Const, int]] = {}   # by name; with who has set it
         self.late = 0                               # results that nobody waits for
         self._workers = 0                           # that are up or are being started
         self._next = 1
@@ -230,6 +233,7 @@ class Broker:
         process = self._starting.pop(event.process, None)
         if process is not None:
             self.processes[event.process] = process
+            self._actions += [Send(event.process, const) for const, _ in self._constants.values()]
 
     def _host_down(self, event: HostDown) -> None:
         host = self.hosts.pop(event.host, None)
@@ -278,6 +282,9 @@ class Broker:
         for process in dead:
             self._forget(process)
         self._tell_holders(dead, 0)
+        for const in [const for const, _ in self._constants.values() if const.owner not in self.processes]:
+            del self._constants[const.body]
+            self._tell_all(const._replace(size=0))
         for process in dead:
             for held in process.held:
                 if held.owner in self.processes:
@@ -447,6 +454,24 @@ class Broker:
             for owner in dict.fromkeys([held.owner for held in gone] + told):
                 self._actions.append(Send(process.number, Drop(owner, call)))
 
+    def _constant(self, process: Process, message: Const) -> None:
+        """A name is given once; whoever comes second is told of the first.  But a task whose worker died after it had
+        set the name sets it again."""
+        message = message._replace(owner=process.number, body=bytes(message.body))
+        known, setter = self._constants.get(message.body, (None, 0))
+        same = known is not None and (known.size, known.digest) == (message.size, message.digest)
+        if known is None or message.copy and same and process.kind == ORIGIN:
+            self._constants[message.body] = message, setter or process.number
+            self._tell_all(message)
+        if not message.copy:
+            ours = known is None or same and setter not in self.processes
+            if ours:
+                self._constants[message.body] = known or message, process.number
+            self._actions.append(Send(process.number, Named(message.call, int(ours))))
+
+    def _tell_all(self, const: Const) -> None:
+        self._actions += [Send(number, const) for number in self.processes]
+
     def _pull(self, receiver: Process, message: Pull) -> None:
         sender = self.processes.get(message.to)
         near = message.near and sender is not None and sender.host is receiver.host
@@ -530,7 +555,7 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
-    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None,
+    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None, Const: Broker._constant,
     Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece, Shared: Broker._piece,
 }
 SAID = _MESSAGES.keys()    # what processes may say

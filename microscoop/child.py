@@ -23,7 +23,7 @@ from .protocol import INLINE, Unfit
 from .tasks import lacking
 from .worker import Worker, flush_output
 
-GUARD = ("futures.%s was called while a worker was loading the script: put what only the origin shall do under "
+GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
          "`if __name__ == \"__main__\":`")
 
 
@@ -52,10 +52,14 @@ class Loading(Owner):
         self.dressers = []                         # no call gets further than its first step
 
     def serial(self) -> int:
-        raise RuntimeError(GUARD % "map or submit")
+        raise RuntimeError(GUARD % "futures.map or submit")
 
     def finish(self) -> None:
-        raise RuntimeError(GUARD % "shutdown")
+        raise RuntimeError(GUARD % "futures.shutdown")
+
+    @property
+    def constants(self) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError(GUARD % "getConst or setConst")
 
 
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:

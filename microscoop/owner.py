@@ -21,6 +21,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import tasks
 from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
 from .channel import Link
+from .constants import Constants
 from .errors import TaskTimeout, WorkerLost
 from .protocol import (
     ALONE,
@@ -29,9 +30,11 @@ from .protocol import (
     KEPT,
     OVERDUE,
     Block,
+    Const,
     Credit,
     Drop,
     Lost,
+    Named,
     Piece,
     Pull,
     Quiet,
@@ -96,9 +99,11 @@ class Owner:
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
+        self.constants = Constants(self, type(self) is Owner)
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
-            Shared: self._shared, Quiet: lambda message: self._silence.set()}
+            Shared: self._shared, Const: self.constants.hear,
+            Named: self.constants.answered, Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
@@ -498,6 +503,9 @@ class Owner:
 
     def pulled(self, message: Any, data: Any) -> None:
         """A body is here whole.  It is opened before its sender may use the memory again."""
+        if isinstance(message, Const):
+            self.constants.arrived(message, data)
+            return
         self.settle(message, tasks.outcomes(data))
         call = self.calls.get(message.call)
         if call is not None:

@@ -144,6 +144,23 @@ class Shared(NamedTuple):
     descriptor: int
 
 
+class Const(NamedTuple):
+    """setter -> broker -> every process: this name has a value, in a stream (call, KEPT) of its owner."""
+    owner: int
+    call: int
+    first: int        # KEPT
+    size: int         # 0: its owner has died, and nobody has the value any more
+    digest: int
+    copy: int         # 1: of the origin's, which has copied what another process had set
+    body: bytes = b""     # the name
+
+
+class Named(NamedTuple):
+    """broker -> setter: whether the name of the Const with this call was free."""
+    call: int
+    ours: int
+
+
 class Piece(NamedTuple):
     """sender -> broker -> receiver: the next bytes of a stream."""
     to: int           # who gets it; when it arrives, who sent it
@@ -235,14 +252,15 @@ class Relay(NamedTuple):
     body: bytes = b""
 
 
-Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Idle, Surplus, Credit, Pull, Shared,
-                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Const, Named, Idle, Surplus, Credit, Pull,
+                Shared, Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
+    16: (Const, "IIQQQB"), 17: (Named, "IB"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "Q"), 32: (Unguard, "Q"), 33: (Garbled, "I"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Sequence, Tuple
 
 from . import tasks
+from .constants import Constants
 from .owner import Owner
 from .protocol import Block, Message
 from .worker import DEEP, Run, Worker
@@ -19,11 +20,22 @@ class Nobody:
         """Nobody needs to be woken."""
 
 
+class Alone(Constants):
+    """The constants of a process that is all there is."""
+
+    def set(self, name: bytes, data: bytes) -> bool:
+        if name in self.data:
+            return False
+        self.data[name] = data
+        return True
+
+
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
     def __init__(self) -> None:
         super().__init__(Nobody(), 0, 1, 0, None, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
+        self.constants = Alone(self, False)
 
     def start(self) -> None:
         """Nothing comes."""

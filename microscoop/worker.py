@@ -485,7 +485,7 @@ class Worker(Owner):
             self.streams.expect(block._replace(first=KEPT, size=block.function), block.owner)
 
     def pulled(self, message: Union[Block, Result], data: Any) -> None:
-        if message.first == KEPT:
+        if isinstance(message, Block) and message.first == KEPT:
             with self.lock:
                 self._functions[message.owner, message.call] = tasks.Apart(data)
                 waiting = self._waiting.pop((message.owner, message.call))
