@@ -272,6 +272,10 @@ class Broker:
             host.missing -= 1
             self._start(host, WORKER)
 
+    def is_busy(self) -> bool:
+        """Whether tasks are in the stock, given out, at work or asleep."""
+        return bool(self._stocked or self._busy)
+
     def workers(self) -> int:
         """Workers that are up or are being started."""
         return self._workers

@@ -18,6 +18,7 @@ from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 from . import futures, hooks
 from .channel import Link
 from .errors import Status, exit_status
+from .hosts import usable_cores
 from .owner import Owner
 from .protocol import INLINE, Unfit
 from .tasks import lacking
@@ -25,6 +26,9 @@ from .worker import Worker, flush_output
 
 GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
          "`if __name__ == \"__main__\":`")
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+           "NUMEXPR_NUM_THREADS")
 
 
 class Settings(NamedTuple):
@@ -43,6 +47,7 @@ class Settings(NamedTuple):
     sent: bool = False             # the host has only the files that were sent to it
     open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
     leaves: Dict[str, Any] = {}        # see hooks.py
+    here: Optional[int] = None         # workers of this host; None: one for each core
 
 
 class Loading(Owner):
@@ -99,6 +104,12 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     os._exit(0)
 
 
+def core_share(cores: int, workers: int) -> int:
+    """How many threads the libraries of one worker should use: those that start one for each core would start far too
+    many, with a process for each core already."""
+    return max(cores // max(workers, 1), 1)
+
+
 def _lower_limit(settings: Settings) -> None:
     """The launcher and the agent had raised it, for themselves."""
     if settings.open_files is not None:
@@ -109,6 +120,9 @@ def _lower_limit(settings: Settings) -> None:
 def _surroundings(settings: Settings) -> None:
     _lower_limit(settings)
     os.environ.update(settings.env)
+    cores = usable_cores()
+    for name in THREADS:
+        os.environ.setdefault(name, str(core_share(cores, settings.here or cores)))
     if settings.pythonpath:
         os.environ["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)
     if settings.directory is not None:

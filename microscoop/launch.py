@@ -116,6 +116,7 @@ class Start:
 
     def __init__(self, share: Share, job: Job, parcel: Parcel, now: float) -> None:
         self.host: Host = share.host
+        self._workers = share.workers
         self.ready: Optional[Ready] = None
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
@@ -231,7 +232,7 @@ class Start:
             "settings": {
                 "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
                 "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries,
-                "task_timeout": job.task_timeout, "leaves": job.leaves}}
+                "task_timeout": job.task_timeout, "leaves": job.leaves, "here": self._workers}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data

@@ -20,11 +20,12 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from . import __version__, agent, broker, hooks
+from .balance import Balance
 from .broker import Broker
 from .channel import Channel
-from .child import Settings
+from .child import Settings, core_share
 from .errors import HostError, Status, UsageError
-from .hosts import Share, distribution_lines
+from .hosts import Share, distribution_lines, usable_cores
 from .job import Job
 from .loop import Loop
 from .ports import Port
@@ -46,6 +47,7 @@ from .protocol import (
     Printed,
     ProtocolError,
     Relay,
+    Result,
     Spawn,
     Unguard,
     Up,
@@ -100,6 +102,7 @@ class Server:
         self._report = Reporter(job.verbose)
         self._loop = Loop()
         self._broker = Broker()
+        self._balance = Balance()
         self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
         self._watchers = hooks.watchers(hooks.Stage(job, self._loop, self._report, self._outlets))
         self._machines = {share.host.name: Machine(share) for share in job.shares}
@@ -178,12 +181,13 @@ class Server:
         self._agent_socket = sock                      # it would close when nobody refers to it
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
-        early = max(_cores(), EARLY)
+        self._say_threads(self._head, usable_cores(), self._head_workers())
+        early = max(usable_cores(), EARLY)
         self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, early if self._opened else None))
 
     def _head_workers(self) -> int:
         workers = self._head.share.workers
-        return _cores() if workers is None else workers
+        return usable_cores() if workers is None else workers
 
     def _settings(self) -> Settings:
         job, script = self._job, os.path.join(os.getcwd(), self._job.script)
@@ -193,7 +197,7 @@ class Server:
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         job.task_timeout,
                         max(sum(count or 1 for count in known), 1), open_files=self._open_files,
-                        leaves=job.leaves)
+                        leaves=job.leaves, here=self._head_workers())
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
@@ -266,12 +270,12 @@ class Server:
         self._talk_to(machine, channel)
         machine.complaints = len(machine.feed.start.complaints())
         facts = ready.facts
+        workers = facts["cores"] if machine.share.workers is None else machine.share.workers
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts.get("login", 0) * 1000), 1)
-        workers = machine.share.workers
-        self._handle(broker.HostUp(machine.name, facts["cores"] if workers is None else workers,
-                                   max(facts.get("round_trip", 0), LOCAL_TRIP)))
+        self._say_threads(machine, facts["cores"], workers)
+        self._handle(broker.HostUp(machine.name, workers, max(facts.get("round_trip", 0), LOCAL_TRIP)))
         if ready.rest:
             self._from_agent(machine, ready.rest)
         self._tell(machine, Ping(int(time.monotonic() * 1e6)))
@@ -292,6 +296,11 @@ class Server:
             if feed.start.process is not None:
                 self._tell(self._head, Unguard(feed.start.process.pid))
             feed.close()
+
+    def _say_threads(self, machine: Machine, cores: int, workers: int) -> None:
+        if workers:
+            self._report.info("%s: libraries with threads of their own (OMP_NUM_THREADS and its kin) get %d a worker"
+                              % (machine.name, core_share(cores, workers)), 1)
 
     # Agents
 
@@ -515,6 +524,9 @@ class Server:
 
     def _handle(self, event: broker.Event) -> None:
         actions = self._broker.handle(event)
+        if type(event) is broker.Heard and type(event.message) is Result:
+            self._balance.result(event.message.spent / 1e9)
+        self._balance.see(self._broker.is_busy(), self._broker.workers())
         for watcher in self._watchers:
             watcher.see(event, actions)
         for action in actions:
@@ -626,6 +638,9 @@ class Server:
             self._status = Status.USAGE
         elif self._opened:
             self._report.info("Root process is done.")
+            verdict = self._balance.verdict()
+            if verdict:
+                self._report.info(verdict)
         limit = time.monotonic() + GRACE
         self._loop.forget(self._arrivals.fileno())
         for machine in self._machines.values():
@@ -658,10 +673,6 @@ class Server:
 def run(job: Job) -> int:
     """Run the job; the script's exit status.  Raises UsageError or HostError if it cannot be started."""
     return Server(job).run()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_foreground() -> bool:
