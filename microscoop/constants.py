@@ -9,7 +9,6 @@ If that dies before, the name is free again.
 """
 from __future__ import annotations
 
-import hashlib
 import pickle
 from typing import Any, Dict, List, Tuple
 
@@ -60,6 +59,7 @@ class Constants:
         return self._values[name]
 
     def _publish(self, name: bytes, call: int, data: bytes, copy: bool) -> None:
+        import hashlib  # rarely needed: not worth 3 ms of every start
         number = self._owner.number
         digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
         with self._owner.lock:
