@@ -75,6 +75,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
     futures.enter(owner)
+    hooks.enter("process", settings.leaves, settings)
     hooks.enter("origin", settings.leaves, owner, settings)
     status = _run(settings, owner)
     _leave(status)
@@ -89,6 +90,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     _surroundings(settings)
     _arguments(settings)
     futures.enter(Loading())
+    hooks.enter("process", settings.leaves, settings)
     try:
         _load(settings.script)
     except BaseException as error:                 # whatever the script raises while it is loaded

@@ -4,6 +4,7 @@
 module has one or more of these functions:
 
     watch(value, stage) -> Watcher          in the launcher, before anything is started
+    enter_process(value, settings)          in the origin and in workers, before the script runs or is loaded
     enter_origin(value, owner, settings)    in the origin, before the script runs
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
 
@@ -46,7 +47,7 @@ def watchers(stage: Stage) -> List[Watcher]:
 
 
 def enter(kind: str, leaves: Dict[str, Any], *arguments: Any) -> None:
-    """Let them into this process; kind: origin or worker."""
+    """Let them into this process; kind: process, origin or worker."""
     for function, value in _functions("enter_" + kind, leaves):
         function(value, *arguments)
 

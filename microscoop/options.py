@@ -138,6 +138,7 @@ def _parser() -> _Parser:
     add("--strict", action="store_true", help="stop if any host cannot be started")
     add("--dry-run", action="store_true", help="print which host would get how many workers, and stop")
     add("--check", action="store_true", help="contact every host, print a row for each, and stop; needs no script")
+    add("--scoop", action=Leaf, nargs=0, const=True, help="run a program that was written for SCOOP, unedited")
     loudness("-v", "--verbose", action="count", help="say more; -vv: still more")
     loudness("-q", "--quiet", action="store_true", help="say nothing but errors")
     add("--version", action="version", version=f"microscoop {__version__}", help="print the version and stop")
