@@ -56,7 +56,11 @@ class Programs(harness.TestCase):
                 self.assertIn("RuntimeWarning: dropped what map does not know: callback", result.err)
 
     def test_without_the_option_there_is_no_such_module_of_ours(self):
-        script = self.script("import sys\nprint([name for name in sys.modules if name.startswith('scoop')])")
+        script = self.script("""
+            import sys
+            if __name__ == "__main__":
+                print([name for name in sys.modules if name.startswith("scoop")])
+            """)
         self.assertEqual(harness.run("-n", "1", script).out, "[]\n")
 
 
