@@ -501,10 +501,11 @@ class Broker:
                 self._hand_over(worker)
 
     def _may_go_ahead(self, worker: Process, planned: int) -> bool:
-        """Blocks on their way and at work should last one round trip, and one block more.  Long ones wait for whoever
-        is idle first, unless there is only one."""
+        """Blocks on their way and at work should last one round trip, with half of one to spare, and one block more.
+        Long ones wait for whoever is idle first, unless there is only one."""
         trip = worker.host.round_trip
-        return planned > 0 and (planned < AHEAD * trip or self._workers == 1) and worker.load < trip + planned
+        enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
+        return planned > 0 and (planned < AHEAD * trip or self._workers == 1) and worker.load < enough
 
     def _hand_over(self, worker: Process) -> None:
         owner = self._turns.popleft()

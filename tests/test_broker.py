@@ -201,7 +201,7 @@ class Work(unittest.TestCase):
         office.block(0, planned=2000, surplus=50)
         office.hear(far, Idle(FREED))
         ahead = [given(office.block(item, planned=2000, surplus=50)) for item in range(1, 20)]
-        self.assertEqual(sum(map(len, ahead)), 5)   # with the first 12 ms: one round trip, and one block more
+        self.assertEqual(sum(map(len, ahead)), 8)   # with the first 18 ms: half as long again as the way, and one block
 
     def test_one_who_gave_work_back_is_given_nothing_ahead_until_its_next_result(self):
         office = Office(1)
