@@ -141,7 +141,7 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock", "spread")
+    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock", "spread", "pace")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
@@ -150,6 +150,7 @@ class Process:
         self.credit = 0
         self.surplus = 0
         self.stock: Deque[Block] = deque()
+        self.pace = (0, 0)         # (call, nanoseconds) that its items took, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
 
     def find(self, owner: int, call: int, first: int) -> Optional[Held]:
@@ -386,7 +387,8 @@ class Broker:
 
     def _result(self, worker: Process, result: Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
-        if held is None or held.finished or held.first != result.first or result.first + result.items > held.end:
+        end = result.first + result.items
+        if held is None or held.finished or held.first != result.first or not held.first < end <= held.end:
             self.late += 1
             if result.size:                         # nobody will pull it
                 self._actions.append(Send(worker.number, Taken(worker.number, *result[:4])))
@@ -405,6 +407,7 @@ class Broker:
         if held.first == held.end:
             worker.held.remove(held)
         if result.owner in self.processes:
+            self.processes[result.owner].pace = result.call, result.spent // result.items
             self._actions.append(Send(result.owner, result._replace(worker=worker.number)))
 
     def _split(self, worker: Process, held: Held, at: int) -> None:
@@ -497,7 +500,7 @@ class Broker:
             self._hand_over(worker)
         while self._turns and self._ahead and self._stocked >= self._workers:
             _, worker = self._ahead.popitem()
-            while self._turns and self._may_go_ahead(worker, self._turns[0].stock[0].planned):
+            while self._turns and self._may_go_ahead(worker, _planned(self._turns[0], self._turns[0].stock[0])):
                 self._hand_over(worker)
 
     def _may_go_ahead(self, worker: Process, planned: int) -> bool:
@@ -510,6 +513,7 @@ class Broker:
     def _hand_over(self, worker: Process) -> None:
         owner = self._turns.popleft()
         block = owner.stock.popleft()
+        block = block._replace(planned=_planned(owner, block))
         if owner.stock:
             self._turns.append(owner)
         self._stocked -= 1
@@ -540,6 +544,12 @@ class Broker:
             missing -= blocks
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
             self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
+
+
+def _planned(owner: Process, block: Block) -> int:
+    """Microseconds that a block should take, if only by what has been heard since it was cut; 0: not known."""
+    call, pace = owner.pace
+    return block.planned or (pace * block.items // 1000 if call == block.call else 0)
 
 
 def _spread(owner: Process, call: int) -> Set[int]:
