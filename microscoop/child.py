@@ -135,6 +135,9 @@ def _arguments(settings: Settings) -> None:
     sys.argv[:] = settings.argv
     sys.path[0:1] = [settings.path0]
     sys.path[1:1] = [p for p in settings.pythonpath if p not in sys.path]
+    home = os.path.dirname(os.path.dirname(__file__))
+    if home not in sys.path:                       # what multiprocessing spawns imports us anew, by this path
+        sys.path.append(home)
 
 
 def _module(name: str, script: str) -> ModuleType:

@@ -27,6 +27,23 @@ if __name__ == "__main__":
     print("End at {} msec".format(spent_time))
 """
 ONE = "if __name__ == '__main__':\n    print(1)\n"
+# What imports microscoop late, by whatever path is left: after a change of directory, and in a new interpreter.
+ELSEWHERE = """
+    import multiprocessing, os
+    from microscoop import futures
+
+    def late(n):
+        os.chdir("/")
+        from microscoop import shared
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=abs, args=(n,))
+        process.start()
+        process.join()
+        return process.exitcode, shared.__name__
+
+    if __name__ == "__main__":
+        print(late(1), futures.submit(late, 1).result())
+"""
 WITHOUT_CHECKOUT = {"PYTHONPATH": str(harness.BASE / "hook")}
 SQUARES = "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]"
 
@@ -266,6 +283,10 @@ class Runs(harness.TestCase):
                         ignore=shutil.ignore_patterns("__pycache__"))
         result = harness.run("-q", "-n", "3", self.script(ARTICLE), cwd=folder, env=WITHOUT_CHECKOUT)
         self.check_article(result, 550)
+        self.check_elsewhere(harness.run("-q", "-n", "1", self.script(ELSEWHERE), cwd=folder, env=WITHOUT_CHECKOUT))
+
+    def check_elsewhere(self, result):
+        self.assertEqual(result, (0, "(0, 'microscoop.shared') (0, 'microscoop.shared')\n", ""))
 
     def test_the_documented_zipapp_command_makes_a_file_that_does_the_same(self):
         readme = harness.ROOT / "README.md"
@@ -286,6 +307,8 @@ class Runs(harness.TestCase):
         for words in (["-q", "-n", "3"], ["-q", "-n", "3", "--tunnel"]):
             run = harness.Run([sys.executable, alone, *words, self.script(ARTICLE)], env=WITHOUT_CHECKOUT)
             self.check_article(run.finish(), 600)
+        words = [sys.executable, alone.name, "-q", "-n", "1", self.script(ELSEWHERE)]
+        self.check_elsewhere(harness.Run(words, cwd=alone.parent, env=WITHOUT_CHECKOUT).finish())
 
     def test_a_program_that_prints_into_head_ends_cleanly(self):
         origin = "import sys\nif __name__ == '__main__':\n    for n in range(100000):\n        print(n)\n"
