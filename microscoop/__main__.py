@@ -18,7 +18,7 @@ def main(beneath_prolog=False):  # type: (bool) -> None
         except OSError:  # closed by who started us: nothing of ours must come to stand there
             os.open(os.devnull, os.O_RDWR)
     import microscoop
-    microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 gives a zipapp's as typed
+    microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 has a zipapp's as typed
     from microscoop import cli
     status = cli.main(beneath_prolog=beneath_prolog)
     for stream in (sys.stdout, sys.stderr):

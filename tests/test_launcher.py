@@ -102,6 +102,47 @@ class AsUnderPlainPython(harness.TestCase):
             raise ValueError("v")
         """)
 
+    def test_objects_and_files_that_are_left_to_the_end(self):
+        helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
+        text = """
+            import sys, zipfile
+            sys.path.append('')
+            from helper import note
+
+            class Loud:
+                def __del__(self):
+                    shout("end")
+
+            def shout(text):
+                print(text)
+
+            out, archive, loud = open("out", "w"), zipfile.ZipFile("archive", "w"), Loud()
+            out.write("unfinished")
+            archive.writestr("a", "b")
+            note("helper's")
+            loud.circle = loud
+            sys.exit(int(sys.argv[1]))
+        """
+        for status in "03":
+            with self.subTest(status=status):
+                places = [harness.TEMP / name for name in ("plain" + status, "ours" + status)]
+                for place in places:
+                    place.mkdir()
+                    (place / "helper.py").write_text(helper)
+                path = self.script(self.guarded(text))
+                plain = harness.plain(path, status, cwd=places[0])
+                self.assertEqual(harness.run("-q", "-n", "1", path, status, cwd=places[1]), plain)
+                for name in ("out", "archive", "log"):
+                    self.assertEqual(*((place / name).stat().st_size for place in places), name)
+
+    def test_an_error_in_an_atexit_function(self):
+        for error in ("ZeroDivisionError", "SystemExit(3)"):
+            with self.subTest(error=error):
+                text = f"import atexit\ndef end():\n    raise {error}\natexit.register(end)"
+                path = self.script(self.guarded(text))
+                plain, ours = harness.plain(path), harness.run("-q", "-n", "1", path)
+                self.assertEqual((ours.status, ours.err.count(error[:10])), (plain.status, plain.err.count(error[:10])))
+
     def test_standard_input(self):
         for stdin in ("one\ntwo\n", "", "no end of line", b"\xff\xfe\n"):
             self.check_same("import sys; print(sys.stdin.buffer.read()); print(sys.stdin.isatty())", stdin=stdin)
