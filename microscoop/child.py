@@ -252,8 +252,14 @@ def _leave(status: int, module: ModuleType) -> NoReturn:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (ValueError, OSError):                  # closed by the script, or nobody reads: not worth a word
-        status = status or (Status.FAILED if _deaf(sys.stdout) else Status.OK)
+    except ValueError:                             # closed by the script: not worth a word
+        pass
+    except OSError as error:
+        if _deaf(sys.stdout):                      # nor is it that nobody reads
+            status = status or Status.FAILED
+        else:
+            sys.excepthook(type(error), error.with_traceback(None), None)
+            status = Status.UNWRITTEN
     flush_output()
     os._exit(status)
 

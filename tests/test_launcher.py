@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -376,6 +377,25 @@ class Runs(harness.TestCase):
                 self.assertEqual(result.err, "")
                 self.assertLess(time.monotonic() - begin, 8)
                 self.assert_gone(5)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "/dev/full: there is none on this system")
+    def test_output_that_finds_no_room_is_told_and_has_a_status(self):
+        tasks = "from microscoop import futures\nif __name__ == '__main__':\n    futures.submit(print, 9).result()\n"
+        for words, status, told in (
+            (["-q", "-n", "1", self.script(tasks)], 1, "what tasks printed"),
+            (["-q", "-n", "1", self.script(ONE)], 120, "OSError"),
+            (["--dry-run"], 1, "microscoop: cannot write"),
+        ):
+            with self.subTest(told):
+                command = " ".join(map(shlex.quote, map(str, harness.microscoop(*words))))
+                result = harness.Run(["sh", "-c", command + " >/dev/full"]).finish()
+                self.assertEqual(result.status, status, result.err)
+                self.assertRegex(result.err, f"^.*{told}.*No space left on device\n$")
+
+    def test_nobody_reading_stderr_changes_no_status(self):
+        command = " ".join(map(shlex.quote, map(str, harness.microscoop("-n", "1", self.script(ONE)))))
+        result = harness.Run(["sh", "-c", f"{{ {{ {command} 2>&1 >&3; echo $? >&3; }} | true; }} 3>&1"]).finish()
+        self.assertEqual(result[:2], (0, "1\n0\n"))
 
     def test_a_closed_stdin_stdout_or_stderr_does_no_harm(self):
         path = self.script("""
