@@ -17,11 +17,22 @@ def main(beneath_prolog=False):  # type: (bool) -> None
             os.fstat(descriptor)
         except OSError:  # closed by who started us: nothing of ours must come to stand there
             os.open(os.devnull, os.O_RDWR)
+    import microscoop
+    microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 has a zipapp's as typed
     from microscoop import cli
     status = cli.main(beneath_prolog=beneath_prolog)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # `| head` is no mishap
+            sys.stderr.write("microscoop: cannot write to stdout: %s\n" % error.strerror)
+        status = status or 1
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:  # nobody reads it, which is no mishap either
+        pass
     os._exit(status)  # all is cleaned up, and taking the interpreter apart would cost 5 ms of every run
 
 

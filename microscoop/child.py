@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import threading
-from types import ModuleType
+from contextlib import suppress
+from types import FunctionType, ModuleType
 from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures, hooks
@@ -27,6 +28,7 @@ from .worker import Worker, flush_output
 GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
          "`if __name__ == \"__main__\":`")
 
+PACKAGE = __name__.partition(".")[0]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "NUMEXPR_NUM_THREADS")
 
@@ -77,8 +79,8 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     futures.enter(owner)
     hooks.enter("process", settings.leaves, settings)
     hooks.enter("origin", settings.leaves, owner, settings)
-    status = _run(settings, owner)
-    _leave(status)
+    module = _module("__main__", settings.script)
+    _leave(_run(settings, owner, module), module)
 
 
 def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
@@ -137,6 +139,9 @@ def _arguments(settings: Settings) -> None:
     sys.argv[:] = settings.argv
     sys.path[0:1] = [settings.path0]
     sys.path[1:1] = [p for p in settings.pythonpath if p not in sys.path]
+    home = os.path.dirname(os.path.dirname(__file__))
+    if home not in sys.path:                       # what multiprocessing spawns imports us anew, by this path
+        sys.path.append(home)
 
 
 def _module(name: str, script: str) -> ModuleType:
@@ -156,9 +161,9 @@ def _load(script: str) -> None:
     exec(_code(script), _module("__mp_main__", script).__dict__)
 
 
-def _run(settings: Settings, owner: Owner) -> int:
+def _run(settings: Settings, owner: Owner, module: ModuleType) -> int:
     """Run the script; finish what it submitted, unless it failed.  Its exit status."""
-    module, here = _module("__main__", settings.script), os.getpid()
+    here = os.getpid()
     try:
         exec(_code(settings.script), module.__dict__)
         _finish(owner, here)
@@ -219,18 +224,44 @@ def _deaf(stream: Any) -> bool:
     return True
 
 
-def _leave(status: int) -> NoReturn:
-    """End this process as the interpreter would: join threads, run atexit, flush."""
+def _let_go(names: Dict[str, Any]) -> None:
+    """What os._exit leaves out: the script's objects end, the latest first, so files are closed and `__del__` runs; its
+    functions, classes and modules stay, which `__del__` may need.  Open files of other modules are flushed."""
+    import gc
+    import io
+    kept = (type, FunctionType, ModuleType)
+    threads = [thread for thread in threading.enumerate() if not thread.name.startswith(PACKAGE)]
+    if len(threads) <= 1:                          # else daemon threads still use these names
+        for name in reversed(list(names)):
+            if not name.startswith("__") and not issubclass(type(names[name]), kept):
+                del names[name]
+        gc.collect()
+    for one in gc.get_objects():
+        if issubclass(type(one), io.IOBase) and not one.closed:
+            with suppress(OSError):                # nobody would hear of it in plain Python either
+                one.flush()
+
+
+def _leave(status: int, module: ModuleType) -> NoReturn:
+    """End this process as the interpreter would: join threads, run atexit, let go of objects, flush."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-    except BaseException as error:                 # SystemExit in an exit handler, or Ctrl-C meanwhile
+        with suppress(BaseException):              # which it has shown, and raises once more before Python 3.10
+            atexit._run_exitfuncs()
+        _let_go(vars(module))
+    except BaseException as error:                 # Ctrl-C meanwhile
         status = exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (ValueError, OSError):                  # closed by the script, or nobody reads: not worth a word
-        status = status or (Status.FAILED if _deaf(sys.stdout) else Status.OK)
+    except ValueError:                             # closed by the script: not worth a word
+        pass
+    except OSError as error:
+        if _deaf(sys.stdout):                      # nor is it that nobody reads
+            status = status or Status.FAILED
+        else:
+            sys.excepthook(type(error), error.with_traceback(None), None)
+            status = Status.UNWRITTEN
     flush_output()
     os._exit(status)
 

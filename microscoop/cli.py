@@ -1,6 +1,7 @@
 """The command line, in the launcher: words -> one Job -> its run -> exit status. Bad input ends here: one sentence."""
 from __future__ import annotations
 
+import os
 import sys
 from typing import Callable, Optional, Sequence
 
@@ -50,6 +51,10 @@ def _find_footing(options: Options, words: list[str]) -> None:
     """See to it that what starts processes can run at all; beneath the prolog, in another process, if there is one."""
     if sys.platform == "win32":
         raise UsageError("the launcher needs POSIX: run it under WSL; without it, python script.py works serially")
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the working directory cannot be found: {error.strerror}; cd to one that exists") from None
     if options.prolog:
         from microscoop import prolog
         prolog.start_again(options.prolog, options.python_interpreter, words)

@@ -11,6 +11,7 @@ class Status:
     FAILED = 1  # an uncaught exception in the script, a failed --check
     USAGE = 2  # bad input, or no worker could be started
     UNFIT = 71  # a worker's: the script cannot be loaded there
+    UNWRITTEN = 120  # as Python's: what the script has printed could not be written
     HANGUP = 129  # 128 + SIGHUP
     INTERRUPTED = 130  # 128 + SIGINT
     TERMINATED = 143  # 128 + SIGTERM

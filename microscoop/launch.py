@@ -51,10 +51,10 @@ class Cure(NamedTuple):
     command: str = ""  # {ssh} leads to the host, {0} is what the expression's group found
 
 
+CHANGED = "its key is another one than before: ask who runs it, and if that is right forget the old one"
 CURES = (
-    Cure("ssh", "REMOTE HOST IDENTIFICATION HAS CHANGED",
-         "its key is another one than before: ask who runs it, and if that is right forget the old one",
-         "ssh-keygen -R {host}"),
+    Cure("ssh", r"Host key for ([^\s']+) has changed", CHANGED, "ssh-keygen -R '{0}'"),  # as known_hosts has its name
+    Cure("ssh", "REMOTE HOST IDENTIFICATION HAS CHANGED", CHANGED, "ssh-keygen -R {host}"),
     Cure("ssh", "Host key verification failed|host key is known",
          "its key is not known here: log in once by hand, compare the key and accept it", "{ssh} true"),
     Cure("ssh", "Permissions [0-9]+ for '(.*)' are too open", "others can read your key", "chmod 600 {0}"),

@@ -1,6 +1,7 @@
 """What microscoop says, and what tasks print.  Runs in the launcher."""
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -12,6 +13,7 @@ from typing import Callable, Deque, List, Tuple
 from .loop import Loop
 
 FULL = 1 << 20             # bytes that may wait for a slow reader before the processes that print are held up
+NOBODY_READS = (errno.EPIPE, errno.ECONNRESET, errno.EIO)   # EIO: a terminal that was closed
 AT_ONCE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512   # what a writable pipe takes without blocking
 
 
@@ -54,6 +56,7 @@ class Outlet:
         self._queue: Deque[memoryview] = deque()
         self.waiting = 0
         self.queued = 0                            # bytes that were ever queued; less `waiting`, they are out
+        self.failure = ""                          # why something is lost, unless nobody reads
         self._relieved: List[Callable[[], None]] = []
         self._awaited: List[Tuple[int, Callable[[], None]]] = []
         try:
@@ -86,7 +89,9 @@ class Outlet:
             part = self._queue[0] if self._file else _lines(self._queue[0])
             try:
                 count = os.write(self._descriptor, part)
-            except OSError:                        # nobody reads it: what tasks print is lost, the run is not
+            except OSError as error:               # what tasks print is lost, the run is not
+                if error.errno not in NOBODY_READS:
+                    self.failure = str(error.strerror)
                 self._queue.clear()
                 self.waiting = 0
                 break

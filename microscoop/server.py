@@ -668,6 +668,10 @@ class Server:
             self._loop.turn()
         if self._hurried and self._status == Status.OK and any(outlet.waiting for outlet in self._outlets.values()):
             self._status = 128 + self._hurried         # output is lost
+        for outlet in self._outlets.values():
+            if outlet.failure:
+                self._report.error("what tasks printed could not be written: %s" % outlet.failure)
+                self._status = self._status or Status.FAILED
 
 
 def run(job: Job) -> int:

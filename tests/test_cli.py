@@ -276,6 +276,17 @@ class BadInput(InFolder):
                 self.assertEqual((status, stdout), (2, ""))
                 self.assertTrue(stderr.startswith("microscoop: ") and stderr.count("\n") == 1, stderr)
 
+    def test_a_working_directory_that_is_gone_is_one_sentence_too(self) -> None:
+        script = str(self.here / "script.py")
+        gone = self.here / "gone"
+        gone.mkdir()
+        os.chdir(gone)
+        self.addCleanup(os.chdir, str(ROOT))
+        gone.rmdir()
+        status, stdout, stderr = self.said(script)
+        self.assertEqual((status, stdout), (2, ""))
+        self.assertRegex(stderr, "^microscoop: the working directory cannot be found.*cd to one that exists\n$")
+
     def test_unreadable_files_are_named(self) -> None:
         self.here.chmod(0o755)
         (self.here / "script.py").chmod(0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -27,6 +28,23 @@ if __name__ == "__main__":
     print("End at {} msec".format(spent_time))
 """
 ONE = "if __name__ == '__main__':\n    print(1)\n"
+# What imports microscoop late, by whatever path is left: after a change of directory, and in a new interpreter.
+ELSEWHERE = """
+    import multiprocessing, os
+    from microscoop import futures
+
+    def late(n):
+        os.chdir("/")
+        from microscoop import shared
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=abs, args=(n,))
+        process.start()
+        process.join()
+        return process.exitcode, shared.__name__
+
+    if __name__ == "__main__":
+        print(late(1), futures.submit(late, 1).result())
+"""
 WITHOUT_CHECKOUT = {"PYTHONPATH": str(harness.BASE / "hook")}
 SQUARES = "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]"
 
@@ -84,6 +102,47 @@ class AsUnderPlainPython(harness.TestCase):
             sys.excepthook = lambda kind, error, _: print("my hook", kind.__name__, error)
             raise ValueError("v")
         """)
+
+    def test_objects_and_files_that_are_left_to_the_end(self):
+        helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
+        text = """
+            import sys, zipfile
+            sys.path.append('')
+            from helper import note
+
+            class Loud:
+                def __del__(self):
+                    shout("end")
+
+            def shout(text):
+                print(text)
+
+            out, archive, loud = open("out", "w"), zipfile.ZipFile("archive", "w"), Loud()
+            out.write("unfinished")
+            archive.writestr("a", "b")
+            note("helper's")
+            loud.circle = loud
+            sys.exit(int(sys.argv[1]))
+        """
+        for status in "03":
+            with self.subTest(status=status):
+                places = [harness.TEMP / name for name in ("plain" + status, "ours" + status)]
+                for place in places:
+                    place.mkdir()
+                    (place / "helper.py").write_text(helper)
+                path = self.script(self.guarded(text))
+                plain = harness.plain(path, status, cwd=places[0])
+                self.assertEqual(harness.run("-q", "-n", "1", path, status, cwd=places[1]), plain)
+                for name in ("out", "archive", "log"):
+                    self.assertEqual(*((place / name).stat().st_size for place in places), name)
+
+    def test_an_error_in_an_atexit_function(self):
+        for error in ("ZeroDivisionError", "SystemExit(3)"):
+            with self.subTest(error=error):
+                text = f"import atexit\ndef end():\n    raise {error}\natexit.register(end)"
+                path = self.script(self.guarded(text))
+                plain, ours = harness.plain(path), harness.run("-q", "-n", "1", path)
+                self.assertEqual((ours.status, ours.err.count(error[:10])), (plain.status, plain.err.count(error[:10])))
 
     def test_standard_input(self):
         for stdin in ("one\ntwo\n", "", "no end of line", b"\xff\xfe\n"):
@@ -266,6 +325,10 @@ class Runs(harness.TestCase):
                         ignore=shutil.ignore_patterns("__pycache__"))
         result = harness.run("-q", "-n", "3", self.script(ARTICLE), cwd=folder, env=WITHOUT_CHECKOUT)
         self.check_article(result, 550)
+        self.check_elsewhere(harness.run("-q", "-n", "1", self.script(ELSEWHERE), cwd=folder, env=WITHOUT_CHECKOUT))
+
+    def check_elsewhere(self, result):
+        self.assertEqual(result, (0, "(0, 'microscoop.shared') (0, 'microscoop.shared')\n", ""))
 
     def test_the_documented_zipapp_command_makes_a_file_that_does_the_same(self):
         readme = harness.ROOT / "README.md"
@@ -286,6 +349,8 @@ class Runs(harness.TestCase):
         for words in (["-q", "-n", "3"], ["-q", "-n", "3", "--tunnel"]):
             run = harness.Run([sys.executable, alone, *words, self.script(ARTICLE)], env=WITHOUT_CHECKOUT)
             self.check_article(run.finish(), 600)
+        words = [sys.executable, alone.name, "-q", "-n", "1", self.script(ELSEWHERE)]
+        self.check_elsewhere(harness.Run(words, cwd=alone.parent, env=WITHOUT_CHECKOUT).finish())
 
     def test_a_program_that_prints_into_head_ends_cleanly(self):
         origin = "import sys\nif __name__ == '__main__':\n    for n in range(100000):\n        print(n)\n"
@@ -312,6 +377,25 @@ class Runs(harness.TestCase):
                 self.assertEqual(result.err, "")
                 self.assertLess(time.monotonic() - begin, 8)
                 self.assert_gone(5)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "/dev/full: there is none on this system")
+    def test_output_that_finds_no_room_is_told_and_has_a_status(self):
+        tasks = "from microscoop import futures\nif __name__ == '__main__':\n    futures.submit(print, 9).result()\n"
+        for words, status, told in (
+            (["-q", "-n", "1", self.script(tasks)], 1, "what tasks printed"),
+            (["-q", "-n", "1", self.script(ONE)], 120, "OSError"),
+            (["--dry-run"], 1, "microscoop: cannot write"),
+        ):
+            with self.subTest(told):
+                command = " ".join(map(shlex.quote, map(str, harness.microscoop(*words))))
+                result = harness.Run(["sh", "-c", command + " >/dev/full"]).finish()
+                self.assertEqual(result.status, status, result.err)
+                self.assertRegex(result.err, f"^.*{told}.*No space left on device\n$")
+
+    def test_nobody_reading_stderr_changes_no_status(self):
+        command = " ".join(map(shlex.quote, map(str, harness.microscoop("-n", "1", self.script(ONE)))))
+        result = harness.Run(["sh", "-c", f"{{ {{ {command} 2>&1 >&3; echo $? >&3; }} | true; }} 3>&1"]).finish()
+        self.assertEqual(result[:2], (0, "1\n0\n"))
 
     def test_a_closed_stdin_stdout_or_stderr_does_no_harm(self):
         path = self.script("""

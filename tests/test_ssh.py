@@ -252,7 +252,7 @@ class HostsThatFail(Case):
     }
     TOLD = (  # name, stage, ssh's words, advice, command
         ("unknown", "ssh", "Host key verification failed|host key is known", "not known here", "ssh .* true"),
-        ("changed", "ssh", "IDENTIFICATION HAS CHANGED", "another one than before", "ssh-keygen -R changed"),
+        ("changed", "ssh", "key .* has changed", "another one than before", r"ssh-keygen -R '\[127\.0\.0\.1\]:\d+'"),
         ("locked", "ssh", "Permission denied", "your key has a passphrase", "ssh-add .*/key"),
         ("password", "ssh", r"Permission denied \(password\)", "it takes passwords only", "ssh .* true"),
         ("nouser", "ssh", "Permission denied", "is the user right", "ssh-copy-id nouser"),
