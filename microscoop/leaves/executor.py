@@ -311,7 +311,8 @@ def _words(keywords: Mapping[str, Any]) -> Iterator[str]:
                 name, ", ".join(OPTIONS)))
         option = "-n" if name == "n" else "--" + name.replace("_", "-") + "="
         if isinstance(value, (list, tuple, Mapping)) != (name in MANY) and value is not None:
-            raise TypeError("%s must %sbe a list, not %r" % (name, "" if name in MANY else "not ", value))
+            form = "%s must be a list, not %r" if name in MANY else "%s must not be a list, as %r is"
+            raise TypeError(form % (name, value))
         if isinstance(value, Mapping):
             value = ["%s=%s" % item for item in value.items()]
         if name in MANY:
