@@ -1,7 +1,7 @@
 """Evolution with DEAP: a population whose fitness is computed by futures.map, then islands that are tasks themselves.
 
-An island's task is sent DEAP's whole toolbox, `futures.map` in it, and maps in its turn.  Each has a seed of its own, so
-every -n gives the same answer.  It needs the package deap.
+An island's task is sent DEAP's whole toolbox, `futures.map` in it, and maps in its turn.  Each has a seed of its own,
+so every -n gives the same answer.  It needs the package deap.
 
     $ python3 -m microscoop -n 3 examples/clients_deap.py
     one population: 59 of 60

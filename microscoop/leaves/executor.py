@@ -334,7 +334,7 @@ def _job(words: Sequence[str]) -> Job:
         raise ValueError(str(error)) from None
     if warning and job.verbose >= 0:
         warnings.warn(warning, RuntimeWarning, stacklevel=4)
-    return job._replace(args=tuple(sys.argv[1:]), leaves={"executor": module} if module else {})
+    return job._replace(args=tuple(sys.argv[1:]), leaves=dict(job.leaves, executor=module) if module else job.leaves)
 
 
 def _main() -> Tuple[str, str]:
