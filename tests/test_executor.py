@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import unittest
 
-from tests import harness
+from tests import harness, sshd
 
 HEAD = """
 import asyncio, concurrent.futures, operator, os, signal, subprocess, sys, threading, time
@@ -307,15 +308,33 @@ if __name__ == "__main__":
 """, "('hello', '/tmp')\n")
 
 
+    @sshd.requires_sshd
+    def test_a_real_ssh(self):
+        with sshd.Sshd(options={"SetEnv": f"{harness.MARK_NAME}={harness.MARK}"}) as server:
+            self.check("""
+def where(_):
+    time.sleep(0.05)
+    return "SSH_CONNECTION" in os.environ
+
+if __name__ == "__main__":
+    for way in ({}, {"tunnel": True}):
+        with microscoop.Executor(hosts=["h1", "h1", "127.0.0.1"], ssh_executable=sys.argv[1], **way) as executor:
+            while set(executor.map(where, range(8))) != {True, False}:
+                pass
+            print(sum(executor.map(square, range(10_000))))
+""", "333283335000\n" * 2, shlex.join(server.ssh))
+
+
 class Options(Programs):
     def test_errors_are_the_command_line_s(self):
         cases = {
             "0": "ValueError: max_workers must be greater than 0, not 0",
-            "'4'": "TypeError: max_workers must be a whole number, not '4'",
+            "'4'": "TypeError: 'str' object cannot be interpreted as an integer",
             "hosts='h1'": "TypeError: hosts must be a list of names, not 'h1'",
             "hosts=['h1', '3']": "ValueError: --host, '3': a count? --host takes names: repeat the name, or write",
             "hosts=['h1'], hostfile='f'": "ValueError: --host/--hosts: not allowed with argument --hostfile",
             "hostfile='/nowhere'": "ValueError: cannot read the hostfile '/nowhere': No such file or directory",
+            "wait='soon'": "ValueError: --wait: expected a number of seconds, found 'soon'",
             "retries=-1": "ValueError: --retries: expected a whole number of at least 0, found '-1'",
             "retrys=1": "TypeError: Executor has no option 'retrys'; it has max_workers, hosts, hostfile, tunnel, ",
             "send='data'": "TypeError: send must be a list, not 'data'",

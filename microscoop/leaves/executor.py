@@ -18,6 +18,7 @@ import threading
 import warnings
 import weakref
 from concurrent import futures as standard
+from operator import index
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
@@ -46,22 +47,22 @@ class Executor(standard.Executor):
 
     max_workers, hosts, hostfile: as -n, --host (a list of names) and --hostfile of the command line; the other keywords
     are its long options, `env` a dict, `send` a list; `quiet` is true unless said otherwise, `prolog` is run on remote
-    hosts alone.  Raises ValueError for a wrong value, with the command line's sentence, and TypeError.
+    hosts alone.  What tasks print goes to this process's descriptors 1 and 2 (in a notebook, to its server's).
+    Raises ValueError for a wrong value, with the command line's sentence, and TypeError.
     """
 
     def __init__(self, max_workers: Optional[int] = None, hosts: Optional[Sequence[str]] = None,
                  hostfile: Optional[str] = None, **options: Any) -> None:
         if isinstance(futures.current(), child.Loading):
             raise RuntimeError(child.GUARD % "microscoop.Executor")
-        if max_workers is not None and type(max_workers) is not int:
-            raise TypeError("max_workers must be a whole number, not %r" % (max_workers,))
-        if max_workers is not None and max_workers < 1:
+        if max_workers is not None and index(max_workers) < 1:
             raise ValueError("max_workers must be greater than 0, not %d" % max_workers)
         if isinstance(hosts, str):
             raise TypeError("hosts must be a list of names, not %r" % hosts)
         words = [*_words(dict({"quiet": True}, n=max_workers, hostfile=hostfile, **options)),
                  *(["--host", *hosts] if hosts else [])]
         self._guest = Guest(_job(words))
+        self._max_workers = self._guest.workers    # as the standard library's have it; some programs look
         weakref.finalize(self, self._guest.let_go).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> standard.Future[Any]:
@@ -72,10 +73,10 @@ class Executor(standard.Executor):
         return future
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
-            chunksize: int = 1, buffersize: Optional[int] = None) -> Iterator[Any]:
-        """fn of each item, in order, begun at once.  `iterables` are read to their end here.
+            chunksize: int = 1) -> Iterator[Any]:
+        """fn of each item, in order, begun at once; `timeout` in seconds from this call.
 
-        No `chunksize` is needed; one above 1 is obeyed, and so is `buffersize` by having no need of it.
+        `iterables` are read to their end here.  No `chunksize` is needed; one above 1 is obeyed.
         """
         if not all(hasattr(iterable, "__len__") for iterable in iterables):
             iterables = tuple(zip(*zip(*iterables))) or ((),)
@@ -329,7 +330,7 @@ def _job(words: Sequence[str]) -> Job:
     try:
         given, _ = options.parse(words)
         given.scriptless = True
-        job, warning = make_job(given, [script, *sys.argv[1:]] if script else [])
+        job, warning = make_job(given, [script] if script else [])
     except UsageError as error:
         raise ValueError(str(error)) from None
     if warning and job.verbose >= 0:
