@@ -214,7 +214,8 @@ def place(order, here, directory):  # type: (Dict[str, Any], bool, str) -> Dict[
     if not here:
         folder, script = (os.path.normpath(os.path.join(files, os.path.relpath(order[name], order["root"])))
                           for name in ("folder", "original"))
-        found.update(script=script, path0=folder, cwd=folder, sent=[entry[0] for entry in order["files"]])
+        found.update(script=order["script"] and script, path0=folder, cwd=folder,
+                     sent=[entry[0] for entry in order["files"]])
     found["cwd"] = order["path"] or found["cwd"]
     if not os.path.isdir(found["cwd"]):
         fail("script", "there is no directory %s" % found["cwd"])

@@ -36,7 +36,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
 class Settings(NamedTuple):
     """How the processes of one host are to be."""
     host: str
-    script: str                    # where it is on this host
+    script: str                    # where it is on this host; "": workers load none
     argv: Tuple[str, ...]          # the program's sys.argv
     path0: str                     # the program's sys.path[0]
     directory: Optional[str]       # working directory of the workers; None: as it is
@@ -91,18 +91,19 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     os.register_at_fork(after_in_child=futures.leave)
     _surroundings(settings)
     _arguments(settings)
+    me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
+                settings.sent)
     futures.enter(Loading())
     hooks.enter("process", settings.leaves, settings)
     try:
-        _load(settings.script)
+        if settings.script:
+            _load(settings.script)
+        hooks.enter("worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
         flush_output()
         os._exit(Status.UNFIT)
-    me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
-                settings.sent)
     futures.enter(me)
-    hooks.enter("worker", settings.leaves, me, settings)
     me.start()
     me.serve()
     os._exit(0)

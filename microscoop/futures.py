@@ -10,7 +10,7 @@ The path of one item, from the call to its result (drawn with file and name of e
         -> Worker._block -> Worker._serve -> Worker._work -> the function       a worker
       -> Broker._result                                                         launcher
     -> Owner.settle -> Call.arrive                                              here, the reader thread
-    -> futures._ordered -> the caller                                           here
+    -> futures.ordered -> the caller                                            here
 
 Outside the launcher the same functions work one item after the other, with a warning.
 """
@@ -26,6 +26,7 @@ from typing import (
     Any,
     Callable,
     Deque,
+    Dict,
     Iterable,
     Iterator,
     List,
@@ -77,6 +78,11 @@ def enter(owner: Owner) -> None:
 def leave() -> None:
     """A fork of the user's: its calls are not this process's owner's affair."""
     _current.clear()
+
+
+def current() -> Optional[Owner]:
+    """This process's owner, if it has one."""
+    return _current[0] if _current else None
 
 
 def _owner() -> Owner:
@@ -248,18 +254,22 @@ class Future:
 def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """Run func(*args, **kwargs) somewhere.  Raises what pickling raises, naming the culprit, and TypeError."""
     owner = _current[0] if _current else _owner()
+    future = Future(owner, *task(owner, func, args, kwargs), owner.task())
+    owner.push(future)
+    return future
+
+
+def task(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[str, bytes]:
+    """The name and the bytes of a task.  Raises as `submit`."""
     if not callable(func):
         raise TypeError("submit takes a function first, not %r" % (func,))
     name = getattr(func, "__qualname__", "") or type(func).__name__
     for dress in owner.dressers:
         func = dress(func)
     try:
-        task = tasks.pickled((func, args, kwargs))
+        return name, tasks.pickled((func, args, kwargs))
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
-    future = Future(owner, name, task, owner.task())
-    owner.push(future)
-    return future
 
 
 def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
@@ -269,13 +279,13 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[f
     `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
     how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
     """
-    return _mapped(_ordered, func, iterables, timeout, chunksize, buffersize)
+    return mapped(_owner(), ordered, func, iterables, timeout, chunksize, buffersize)
 
 
 def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
                      chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
     """As `map`, but each result as soon as it is there."""
-    return _mapped(_unordered, func, iterables, timeout, chunksize, buffersize)
+    return mapped(_owner(), _unordered, func, iterables, timeout, chunksize, buffersize)
 
 
 class _Source:
@@ -334,9 +344,10 @@ class _Source:
             self.owner.push(self.call, columns)
 
 
-def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any], iterables: Sequence[Iterable[Any]],
-            timeout: Optional[float], chunksize: Optional[int], buffersize: Optional[int]) -> Iterator[Any]:
-    owner = _owner()
+def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any],
+           iterables: Sequence[Iterable[Any]], timeout: Optional[float], chunksize: Optional[int],
+           buffersize: Optional[int]) -> Iterator[Any]:
+    """A map of this owner's, begun; `results` makes the iterator."""
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
             wrong = ValueError if isinstance(number, int) else TypeError
@@ -380,7 +391,7 @@ def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
 
 # Results -------------------------------------------------------------------------------------------------------------
 
-def _ordered(source: _Source) -> Iterator[Any]:
+def ordered(source: _Source) -> Iterator[Any]:
     """Results in order; what is not begun when this is closed is dropped."""
     call, position = source.call, 0
     call.begun = True

@@ -37,12 +37,13 @@ class Options:
     verbose = 0
     quiet = False
     leaves: dict[str, Any] = {}
+    scriptless = False  # it may be that there is none
 
 
 class Job(NamedTuple):
     """All that the command line asks for, checked; paths are as given but where it says absolute."""
 
-    script: str  # "": none was given, which only --check and --dry-run allow
+    script: str  # "": none was given, which --check, --dry-run and a program with workers of its own allow
     args: tuple[str, ...]  # the program's
     shares: tuple[Share, ...]
     tunnel: bool
@@ -93,7 +94,7 @@ def _read(hostfile: str) -> str:
 
 def _script(program: Sequence[str], options: Options) -> str:
     if not program:
-        if options.check or options.dry_run:
+        if options.check or options.dry_run or options.scriptless:
             return ""
         raise UsageError("no script was given; expected: python3 -m microscoop [options] script.py [args ...]"
                          + _about_last_host(options.hosts))

@@ -77,6 +77,7 @@ class Section:
 class Owner:
     """The state of an owner.  `futures` calls push, wait, drop; the reader thread does the rest."""
 
+    is_origin = True
     window = 2                                     # items that may be on their way without any credit
 
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float]) -> None:
@@ -99,7 +100,7 @@ class Owner:
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
-        self.constants = Constants(self, type(self) is Owner)
+        self.constants = Constants(self, self.is_origin)
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
             Shared: self._shared, Const: self.constants.hear,
@@ -340,10 +341,14 @@ class Owner:
                 for message in self.link.receive(self.tick()):
                     self._handlers[type(message)](message)
         except (EOFError, ConnectionError):
-            os._exit(1)                            # the head is gone, and with it the sense of this process
+            self.cut_off(1)                        # the head is gone, and with it the sense of this process
         except BaseException:
             sys.excepthook(*sys.exc_info())        # a defect of ours; without this thread nothing would ever end
-            os._exit(70)
+            self.cut_off(70)
+
+    def cut_off(self, status: int) -> None:
+        """Nothing will come any more; in the reader thread, at its end."""
+        os._exit(status)
 
     def tick(self) -> Optional[float]:
         """What is due now; seconds until it should be looked at again, None: not before something comes."""
@@ -529,12 +534,20 @@ class Callbacks:
         """Wait until it has run what it has."""
         done = threading.Event()
         self._queue.put((lambda _: done.set(), None))
-        if threading.current_thread() is not self._thread:
+        if not self.is_here():
             done.wait()
 
+    def is_here(self) -> bool:
+        """Whether the calling thread is that one."""
+        return threading.current_thread() is self._thread
+
+    def end(self) -> None:
+        """Run what it has, and then no more."""
+        self._queue.put(None)
+        self._thread.join()
+
     def _run(self) -> None:
-        while True:
-            function, future = self._queue.get()
+        for function, future in iter(self._queue.get, None):
             try:
                 function(future)
             except BaseException:                  # its own business, as in concurrent.futures: said, not raised

@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections import deque
+from socket import socket
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 from . import __version__, agent, broker, hooks
@@ -96,8 +97,8 @@ class Trail:
 class Server:
     """One run."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, origin: Optional[socket] = None) -> None:
+        self._job, self._given = job, origin
         self._open_files = agent.raise_limit()
         self._report = Reporter(job.verbose)
         self._loop = Loop()
@@ -173,8 +174,9 @@ class Server:
         """Fork the local agent, before there is anything that it should not have."""
         foreground = _in_foreground()
         self._own_group = not foreground
+        ours = [self._wake, self._signals, *self._loop.descriptors()]
         pid, sock, arrivals = agent.fork_local(self._settings(), foreground,
-                                                (self._wake, self._signals, *self._loop.descriptors()))
+                                               [*ours, self._given.fileno()] if self._given else ours)
         self._agent_pid = pid
         self._arrivals = arrivals
         self._loop.read(arrivals.fileno(), self._arrived)
@@ -182,18 +184,18 @@ class Server:
         self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
         self._say_threads(self._head, usable_cores(), self._head_workers())
-        early = max(usable_cores(), EARLY)
-        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, early if self._opened else None))
+        early = max(usable_cores(), EARLY) if self._opened else None
+        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, 0 if self._given else early))
 
     def _head_workers(self) -> int:
         workers = self._head.share.workers
         return usable_cores() if workers is None else workers
 
     def _settings(self) -> Settings:
-        job, script = self._job, os.path.join(os.getcwd(), self._job.script)
+        job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)
+        path0 = sys.path[0] if self._given else os.path.dirname(os.path.realpath(script))
         known = [share.workers for share in job.shares]
-        return Settings(self._head.name, script, (job.script, *job.args),
-                        os.path.dirname(os.path.realpath(script)), job.path,
+        return Settings(self._head.name, script, (job.script, *job.args), path0, job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         job.task_timeout,
                         max(sum(count or 1 for count in known), 1), open_files=self._open_files,
@@ -202,11 +204,13 @@ class Server:
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
         process, pid, ends = agent.receive_ends(self._arrivals)
-        port = Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1)
-        self._head.ports[process] = port
+        self._take_in(Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1), pid)
+
+    def _take_in(self, port: Port, pid: int) -> None:
+        self._head.ports[port.process] = port
         self._read_words(port)
         self._read_pipes(port)
-        self._up(self._head, Up(process, pid))
+        self._up(self._head, Up(port.process, pid))
 
     def _read_words(self, port: Port) -> None:
         self._loop.read(port.channel.reader, lambda: self._said(port))
@@ -221,6 +225,7 @@ class Server:
             frames = port.frames()
         except (EOFError, OSError):
             self._loop.forget(port.channel.reader)     # the agent tells its end
+            self._given_ended(port.process, Status.OK)
             return
         except ProtocolError as error:
             self._expel(self._head, port.process, error)
@@ -471,6 +476,12 @@ class Server:
         name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
         self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
         self._tell(machine, Kill(process))
+        self._given_ended(process, Status.FAILED)
+
+    def _given_ended(self, process: int, status: int) -> None:
+        """No agent tells the end of an origin that was there before."""
+        if self._given and process == self._origin and self._status is None:
+            self._status = status
 
     def _up(self, machine: Machine, message: Up) -> None:
         self._where[message.process] = machine
@@ -546,6 +557,9 @@ class Server:
     def _start_process(self, action: broker.Start) -> None:
         if action.kind == ORIGIN:
             self._origin = action.process
+        if action.kind == ORIGIN and self._given:
+            self._take_in(Port(action.process, self._given.detach(), -1, -1), 0)
+            return
         self._tell(self._machines[action.host], Spawn(action.process, action.kind))
 
     def _leave_out(self, action: broker.LeaveOut) -> None:
@@ -587,7 +601,8 @@ class Server:
         self._opened = True
         if not self._broker.workers() and not any(machine.feed for machine in self._remote()):
             raise UsageError("no worker could be started on any host")
-        self._handle(broker.Open(self._head.name))
+        if not self._given:
+            self._handle(broker.Open(self._head.name))
 
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
@@ -674,9 +689,12 @@ class Server:
                 self._status = self._status or Status.FAILED
 
 
-def run(job: Job) -> int:
-    """Run the job; the script's exit status.  Raises UsageError or HostError if it cannot be started."""
-    return Server(job).run()
+def run(job: Job, origin: Optional[socket] = None) -> int:
+    """Run the job; the script's exit status.  Raises UsageError or HostError if it cannot be started.
+
+    origin: leads to an owner that is there already and runs no script; it is process 1, and its end is that of the run.
+    """
+    return Server(job, origin).run()
 
 
 def _in_foreground() -> bool:

@@ -87,6 +87,12 @@ class Streams:
         if self._in.pop(key, None) is not None:
             self._ask()
 
+    def close(self) -> None:
+        """Forget everything."""
+        for memory in (*self._spare, *(flow.memory for flow in self._out.values() if flow.memory >= 0)):
+            os.close(memory)
+        self._spare, self._out, self._in = [], {}, {}
+
     # Taking in
 
     def expect(self, message: Any, sender: int) -> None:

@@ -78,6 +78,7 @@ class Run:
 class Worker(Owner):
     """An owner that runs tasks."""
 
+    is_origin = False
     window = 0
 
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float], where: str,

@@ -48,8 +48,9 @@ class Examples(harness.TestCase):
     def test_every_example_is_tested_and_short(self):
         tested = re.findall(r'self\.check\("(.*?)"\)', (harness.ROOT / "tests" / "test_examples.py").read_text())
         for path in EXAMPLES.rglob("*.py"):
-            self.assertLessEqual(len(path.read_text().splitlines()), 40, path)
-            if path.parent == EXAMPLES:
+            client = path.name.startswith("clients_")      # test_clients.py tests those
+            self.assertLessEqual(len(path.read_text().splitlines()), 60 if client else 40, path)
+            if path.parent == EXAMPLES and not client:
                 self.assertIn(path.name, tested)
 
     def test_they_work_with_plain_python_too(self):
