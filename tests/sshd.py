@@ -31,16 +31,16 @@ def missing(*programs: str) -> List[str]:
     return [program for program in programs if not shutil.which(program, path=PATH)]
 
 
-def requires(reason: str) -> Any:
+def requires(reason: str, what: str = "ssh") -> Any:
     """A decorator for a test or a class: skip it for this reason, fail where skips are forbidden; "" means run it."""
     if not reason:
         return lambda test: test
-    return _failing(reason) if "ssh" in FORBID_SKIP else unittest.skip(reason)
+    return _failing(reason, what) if what in FORBID_SKIP else unittest.skip(reason)
 
 
-def _failing(reason: str) -> Any:
+def _failing(reason: str, what: str) -> Any:
     def fail(*_: Any) -> None:
-        raise AssertionError(reason + " (MICROSCOOP_FORBID_SKIP=ssh makes this skip a failure)")
+        raise AssertionError(f"{reason} (MICROSCOOP_FORBID_SKIP={what} makes this skip a failure)")
 
     def decorate(test: Any) -> Any:
         if not isinstance(test, type):
