@@ -8,14 +8,19 @@ import unittest
 from tests import harness
 
 EXAMPLES = harness.ROOT / "examples"
-PAGES = [path for path in sorted(EXAMPLES.rglob("*")) if path.suffix in (".py", ".txt")]
+LESSONS = sorted(EXAMPLES.glob("[0-9][0-9]_*"))
 COMMAND = re.compile(r"^#? {4,5}\$ python3 -m microscoop (.*)\n((?:#? {4,5}\S.*\n)*)", re.MULTILINE)
 
 
-def commands(path):
-    """The commands that a file shows, without `python3 -m microscoop`, and the output that it shows for each."""
+def commands(text):
+    """The commands that a text shows, without `python3 -m microscoop`, and the output that it shows for each."""
     return [(shlex.split(words), re.sub("^#? {4,5}", "", output, flags=re.MULTILINE))
-            for words, output in COMMAND.findall(path.read_text(encoding="utf-8"))]
+            for words, output in COMMAND.findall(text)]
+
+
+def pages(lesson):
+    """Its file, or the files of its folder."""
+    return [lesson] if lesson.is_file() else sorted(lesson.rglob("*.py"))
 
 
 def masked(output):
@@ -24,9 +29,12 @@ def masked(output):
 
 
 class Examples(harness.TestCase):
-    """Has a test for each page with a command; they are added below."""
+    """Has a test for each lesson; they are added below."""
 
-    def check(self, words, output):
+    def check(self, text):
+        ((words, output),) = commands(text)
+        if "--report" in words and "--report" not in harness.run("--help").out:
+            self.skipTest("there is no --report here")
         folder = harness.TEMP / "here"             # what an example writes is not to stay in the checkout
         folder.mkdir()
         (folder / "examples").symlink_to(EXAMPLES)
@@ -34,31 +42,25 @@ class Examples(harness.TestCase):
         self.assertEqual((result.status, result.err), (0, ""))
         self.assertEqual(masked(result.out), masked(output))
 
-    def check_page(self, path):
-        ((words, output),) = commands(path)
-        if "--report" in words and "--report" not in harness.run("--help").out:
-            self.skipTest("there is no --report here")
-        self.check(words, output)
+    def test_hostfile(self):
+        self.check((EXAMPLES / "hosts.txt").read_text(encoding="utf-8"))
 
 
-for page in filter(commands, PAGES):
-    name = "test_" + "_".join(page.relative_to(EXAMPLES).with_suffix("").parts)
-    setattr(Examples, name, lambda self, page=page: self.check_page(page))
+for lesson in LESSONS:
+    text = "".join(page.read_text(encoding="utf-8") for page in pages(lesson))
+    setattr(Examples, f"test_{lesson.stem}", lambda self, text=text: self.check(text))
 
 
 class Course(harness.TestCase):
-    def test_the_lessons_are_numbered_and_each_shows_one_command_in_at_most_40_lines(self):
-        lessons = sorted(EXAMPLES.glob("[0-9]*"))
-        self.assertEqual([int(path.name[:2]) for path in lessons], list(range(1, 11)))
-        for lesson in lessons:
-            pages = [lesson] if lesson.is_file() else list(lesson.rglob("*.py"))
-            self.assertEqual(sum(len(commands(path)) for path in pages), 1, lesson)
-            for path in pages:
-                self.assertLessEqual(len(path.read_text(encoding="utf-8").splitlines()), 40, path)
+    def test_the_lessons_are_numbered_and_have_at_most_40_lines(self):
+        self.assertEqual([int(lesson.name[:2]) for lesson in LESSONS], list(range(1, 11)))
+        for lesson in LESSONS:
+            for page in pages(lesson):
+                self.assertLessEqual(len(page.read_text(encoding="utf-8").splitlines()), 40, page)
 
     def test_they_work_with_plain_python_too(self):
         for name in ("01_squares.py", "08_folder/survey.py"):
-            ((_, output),) = commands(EXAMPLES / name)
+            ((_, output),) = commands((EXAMPLES / name).read_text(encoding="utf-8"))
             result = harness.plain(EXAMPLES / name)
             self.assertEqual(result.out, output)
             self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
