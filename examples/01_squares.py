@@ -2,6 +2,8 @@
 
     $ python3 -m microscoop -n 3 examples/01_squares.py
     [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]
+
+Try it as `python3 examples/01_squares.py` too: the same answer, one item after the other, with a warning.
 """
 from microscoop import futures
 

@@ -1,8 +1,8 @@
-"""How long a dozen tasks of 0.1 s take: some 1200 msec with -n 1, 400 with -n 3, 200 with -n 6.
+"""More cores: a dozen tasks of 0.1 s take some 1200 msec with -n 1, 400 with -n 3, 200 with -n 6.
 
     $ python3 -m microscoop -n 3 examples/02_timed_squares.py
     [0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]
-    End at ... msec
+    End at 403 msec
 """
 import math
 import time

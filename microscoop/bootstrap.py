@@ -23,6 +23,7 @@ class Failure(Exception):
 
 
 def fail(stage, words):  # type: (str, str) -> NoReturn
+    """End the start; main() tells the head."""
     raise Failure(stage, words)
 
 
@@ -97,6 +98,7 @@ def receive(stdin):  # type: (BinaryIO) -> bytes
 
 
 def read(stdin, size):  # type: (BinaryIO, int) -> bytes
+    """So many bytes; EOFError when the head is gone, or silent for SILENCE seconds."""
     parts = []
     while size:
         signal.alarm(SILENCE)
@@ -109,6 +111,7 @@ def read(stdin, size):  # type: (BinaryIO, int) -> bytes
 
 
 def give_up(*_):  # type: (*object) -> None
+    """The head is gone; a handler of SIGALRM, too."""
     raise EOFError
 
 
@@ -163,6 +166,7 @@ def is_in_place(order):  # type: (Dict[str, Any]) -> bool
 
 
 def is_same(path, size, digest):  # type: (str, int, str) -> bool
+    """Whether that file, or folder, is here; size in bytes, digest: sha256 in hexadecimal."""
     import hashlib
     if path.endswith("/"):
         return os.path.isdir(path)
@@ -176,6 +180,7 @@ def is_same(path, size, digest):  # type: (str, int, str) -> bool
 
 
 def private_directory():  # type: () -> str
+    """The path of a new one that only this user can enter."""
     base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
     path = os.path.join(base, "microscoop-" + "".join("%02x" % byte for byte in bytearray(os.urandom(8))))
     try:
@@ -225,6 +230,7 @@ def place(order, here, directory):  # type: (Dict[str, Any], bool, str) -> Dict[
 
 
 def fork():  # type: () -> int
+    """As os.fork, but a Failure of its stage where that is refused."""
     try:
         return os.fork()
     except OSError as error:

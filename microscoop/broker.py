@@ -78,6 +78,7 @@ class HostDown(NamedTuple):
 
 
 class ProcessUp(NamedTuple):
+    """A process can be talked to."""
     process: int
 
 
@@ -101,6 +102,7 @@ Event = Union[HostUp, Open, HostDown, ProcessUp, Heard, ProcessDied]
 # What is to be done --------------------------------------------------------------------------------------------------
 
 class Send(NamedTuple):
+    """Give a process this message."""
     process: int
     message: Message
 

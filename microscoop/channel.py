@@ -86,8 +86,8 @@ class Channel:
     not hold up a heartbeat.
     """
 
-    def __init__(self, reader: int, writer: int, limit: int = FRAME_LIMIT) -> None:
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader: int, writer: int, limit: int = FRAME_LIMIT, peer: str = "") -> None:
+        self.reader, self.writer, self.peer = reader, writer, peer
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
         self._frames = Frames(limit)
@@ -146,8 +146,8 @@ class Channel:
 class Link:
     """A process's socket to the broker (or to the agent that passes it on).  Any thread may send, one receives."""
 
-    def __init__(self, sock: socket) -> None:
-        self._socket = sock
+    def __init__(self, sock: socket, name: str = "") -> None:
+        self._socket, self.name = sock, name
         self._sending = threading.Lock()
         self._frames = Frames()
         self._wake, self._poke = os.pipe()

@@ -72,12 +72,12 @@ class Loading(Owner):
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     _lower_limit(settings)
-    owner = Owner(Link(sock), number, settings.workers, settings.retries, settings.task_timeout)
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
-    futures.enter(owner)
     hooks.enter("process", settings.leaves, settings)
+    owner = Owner(Link(sock, "process %d" % number), number, settings.workers, settings.retries, settings.task_timeout)
+    futures.enter(owner)
     hooks.enter("origin", settings.leaves, owner, settings)
     module = _module("__main__", settings.script)
     _leave(_run(settings, owner, module), module)
@@ -86,7 +86,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
 def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
     """Load the script as `__mp_main__`, and serve."""
     where = "%s/%d" % (settings.host, number)
-    link = Link(sock)
+    link = Link(sock, "process %d" % number)
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
     _surroundings(settings)

@@ -78,8 +78,12 @@ def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[st
         prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
         pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
         retries=options.retries, task_timeout=options.task_timeout, wait=options.wait, strict=options.strict,
-        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=options.leaves)
+        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=_leaves(options))
     return job, warning
+
+
+def _leaves(options: Options) -> dict[str, Any]:
+    return dict(options.leaves, debug=True) if os.environ.get("MICROSCOOP_DEBUG") else options.leaves
 
 
 def _read(hostfile: str) -> str:

@@ -20,7 +20,7 @@ DROPPED = {
     "--backend": "there is one way to carry messages and nothing to choose: leave out --backend",
     "--external-hostname": "hosts never connect to this machine, so its name is not needed: leave out "
                            "--external-hostname",
-    "--debug": "there is no debug mode to switch on: -vv says what the launcher does",
+    "--debug": "-vv says what the launcher does, and MICROSCOOP_DEBUG=1 in the environment shows every message",
 }
 
 

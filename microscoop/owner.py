@@ -528,6 +528,7 @@ class Callbacks:
         self._thread.start()
 
     def add(self, function: Callable[[Any], Any], future: Any) -> None:
+        """Have it run function(future), after what was added before."""
         self._queue.put((function, future))
 
     def finish(self) -> None:

@@ -20,7 +20,7 @@ class Port:
 
     def __init__(self, process: int, sock: int, out: int, err: int) -> None:
         self.process = process
-        self.channel = Channel(sock, sock, SAID_LIMIT)
+        self.channel = Channel(sock, sock, SAID_LIMIT, "process %d" % process)
         self.pipes: Dict[int, int] = {out: 1, err: 2} if out >= 0 else {}
         self._tails: Dict[int, bytes] = {1: b"", 2: b""}
         for pipe in self.pipes:

@@ -14,6 +14,7 @@ class Nobody:
     """The other end of a link that nothing is sent over."""
 
     def send(self, *messages: Message) -> None:
+        """Raises AssertionError: whatever asks for this is a defect of ours."""
         raise AssertionError("there is nobody to send %r to" % (messages,))
 
     def poke(self) -> None:

@@ -181,7 +181,7 @@ class Server:
         self._arrivals = arrivals
         self._loop.read(arrivals.fileno(), self._arrived)
         self._agent_socket = sock                      # it would close when nobody refers to it
-        self._talk_to(self._head, Channel(sock.fileno(), sock.fileno()))
+        self._talk_to(self._head, sock)
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
         self._say_threads(self._head, usable_cores(), self._head_workers())
         early = max(usable_cores(), EARLY) if self._opened else None
@@ -271,8 +271,7 @@ class Server:
 
     def _ready(self, machine: Machine) -> None:
         ready = machine.feed.start.ready
-        channel = Channel(ready.channel.fileno(), ready.channel.fileno())
-        self._talk_to(machine, channel)
+        self._talk_to(machine, ready.channel)
         machine.complaints = len(machine.feed.start.complaints())
         facts = ready.facts
         workers = facts["cores"] if machine.share.workers is None else machine.share.workers
@@ -309,10 +308,10 @@ class Server:
 
     # Agents
 
-    def _talk_to(self, machine: Machine, channel: Channel) -> None:
-        machine.channel = channel
+    def _talk_to(self, machine: Machine, sock: socket) -> None:
+        machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
         machine.heard = time.monotonic()
-        self._loop.read(channel.reader, lambda: self._from_agent(machine))
+        self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
 
     def _from_agent(self, machine: Machine, data: bytes = b"") -> None:
         channel = machine.channel

@@ -1,5 +1,7 @@
-"""The tour that travels with the folder names only what exists."""
+"""The tour that travels with the folder names only what exists, and what exists says what it is."""
 import ast
+import importlib
+import inspect
 import re
 import unittest
 from pathlib import Path
@@ -18,6 +20,17 @@ def defined():
                 names |= {node.name, path.stem + "." + node.name}
                 names |= {node.name + "." + inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
     return names
+
+
+def public(module):
+    """Its public functions and classes, and the methods of those."""
+    for name, thing in vars(module).items():
+        if name.startswith("_") or not (inspect.isfunction(thing) or inspect.isclass(thing)):
+            continue
+        if thing.__module__ == module.__name__:
+            yield thing
+            yield from (getattr(thing, inner) for inner, one in vars(thing).items()
+                        if inspect.isfunction(one) and not inner.startswith("_"))
 
 
 class Tour(unittest.TestCase):
@@ -41,3 +54,13 @@ class Tour(unittest.TestCase):
 
     def test_it_stays_short(self):
         self.assertLessEqual(len(TOUR.splitlines()), 400)
+
+
+class Docstrings(unittest.TestCase):
+    def test_every_public_name_has_one_of_its_own_or_of_what_it_overrides(self):
+        for path in PACKAGE.rglob("[a-z]*.py"):
+            module = importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+            self.assertTrue(module.__doc__, path)
+            for thing in public(module):
+                self.assertTrue(inspect.getdoc(thing), thing)
+                self.assertNotEqual(inspect.getdoc(thing).partition("(")[0], thing.__name__, "a NamedTuple's own")

@@ -1,9 +1,9 @@
 """A script with a module, a package and a data file beside it.
 
 The modules that it imports from its own folder go along to the hosts by themselves. A data file is named with
-`--send examples/05_folder/sites.csv`; tasks find it in its place beside the script, wherever they run.
+`--send examples/08_folder/sites.csv`; tasks find it in its place beside the script, wherever they run.
 
-    $ python3 -m microscoop -n 3 --send examples/05_folder/sites.csv examples/05_folder/survey.py
+    $ python3 -m microscoop -n 3 --send examples/08_folder/sites.csv examples/08_folder/survey.py
     the oak: 28.27 m2
     the well: 3.00 m2
     the barn: 96.00 m2

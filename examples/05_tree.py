@@ -1,8 +1,8 @@
-"""A tree of tasks: each submits two children and waits for them, down to depth 10.
+"""Nested tasks: each submits two children and waits for them, down to depth 10.
 
 Any number of workers will do: a task that waits does not keep its worker from running its children.
 
-    $ python3 -m microscoop -n 3 examples/04_tree.py
+    $ python3 -m microscoop -n 3 examples/05_tree.py
     2047 tasks
 """
 from microscoop import futures
