@@ -72,6 +72,11 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     _lower_limit(settings)
     owner = Owner(Link(sock), number, settings.workers, settings.retries, settings.task_timeout)
     os.register_at_fork(after_in_child=sock.close)
+    program(settings, owner)
+
+
+def program(settings: Settings, owner: Owner) -> NoReturn:
+    """Run the script as `__main__` in this process, with this owner, and end as Python would."""
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
     futures.enter(owner)

@@ -250,9 +250,11 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     owner = _current[0] if _current else _owner()
     if not callable(func):
         raise TypeError("submit takes a function first, not %r" % (func,))
+    return _submitted(owner, dressed(owner, func) if owner.dressers else func, args, kwargs)
+
+
+def _submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Future:
     name = getattr(func, "__qualname__", "") or type(func).__name__
-    for dress in owner.dressers:
-        func = dress(func)
     try:
         task = tasks.pickled((func, args, kwargs))
     except Exception as error:
@@ -269,13 +271,20 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[f
     `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
     how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
     """
-    return _mapped(_ordered, func, iterables, timeout, chunksize, buffersize)
+    return _mapped(_ordered, dressed(_owner(), func), iterables, timeout, chunksize, buffersize)
 
 
 def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
                      chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
     """As `map`, but each result as soon as it is there."""
-    return _mapped(_unordered, func, iterables, timeout, chunksize, buffersize)
+    return _mapped(_unordered, dressed(_owner(), func), iterables, timeout, chunksize, buffersize)
+
+
+def dressed(owner: Owner, func: Any) -> Any:
+    """What is submitted instead of this function."""
+    for dress in owner.dressers if callable(func) else ():
+        func = dress(func)
+    return func
 
 
 class _Source:
@@ -335,7 +344,8 @@ class _Source:
 
 
 def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any], iterables: Sequence[Iterable[Any]],
-            timeout: Optional[float], chunksize: Optional[int], buffersize: Optional[int]) -> Iterator[Any]:
+            timeout: Optional[float] = None, chunksize: Optional[int] = None,
+            buffersize: Optional[int] = None) -> Iterator[Any]:
     owner = _owner()
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
@@ -343,8 +353,6 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
             raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
-    for dress in owner.dressers:
-        func = dress(func)
     limit = None if timeout is None else time.monotonic() + timeout
     call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
     count = _length(iterables)

@@ -62,5 +62,12 @@ class Serial(Worker):
         return                                     # the pushing thread runs it itself
 
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
-        self._forbid_cycle(self.task(), watched)
-        return Owner.wait(self, ready, watched, timeout)
+        task = self.task()
+        self._forbid_cycle(task, watched)
+        if task is None:
+            return Owner.wait(self, ready, watched, timeout)
+        self._put_down_guards()
+        try:
+            return Owner.wait(self, ready, watched, timeout)
+        finally:
+            self._take_up_guards()

@@ -22,7 +22,7 @@ import time
 from array import array
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .calls import Call
@@ -88,6 +88,7 @@ class Worker(Owner):
         self._where = where                        # h2/3
         self._sent = sent                          # this host has only the files that were sent to it
         self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
+        self.guards: List[ContextManager[object]] = []     # of leaves: held by a thread while it runs code of tasks
         self.before_results: List[Callable[[], None]] = [flush_output]
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
@@ -238,6 +239,11 @@ class Worker(Owner):
     def task(self) -> object:
         return getattr(self._here, "task", None)
 
+    def item(self) -> int:
+        """The number, in its map, of the item that the calling thread is on; 0 in a submitted task."""
+        task = self.task()
+        return task.note[task.slot + 2] if isinstance(task, Run) and task.block.call else 0
+
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """As Owner.wait, by the rule of waiting."""
         task = getattr(self._here, "task", None)
@@ -292,12 +298,22 @@ class Worker(Owner):
                 for run in self._runs:
                     self._flush(run)
                     self._shrink(run)
+        self._put_down_guards()
         try:
             return super().wait(ready, watched, timeout)
         finally:
             if mine:
                 with self.lock:
                     self._take_turn()
+            self._take_up_guards()                 # the turn first: so whoever holds them parks soon
+
+    def _take_up_guards(self) -> None:
+        for guard in self.guards:
+            guard.__enter__()
+
+    def _put_down_guards(self) -> None:
+        for guard in reversed(self.guards):
+            guard.__exit__(None, None, None)
 
     def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
         for thing in watched:
@@ -328,11 +344,13 @@ class Worker(Owner):
         task = self._here.task
         mine = self._holder == threading.get_ident()
         thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
+        self._put_down_guards()
         thread.start()
         thread.join()
         with self.lock:
             if mine:
                 self._take_turn()
+        self._take_up_guards()
 
     # Running
 
@@ -343,6 +361,8 @@ class Worker(Owner):
         future.beneath = beneath or before
         here.task = future
         here.depth += 1
+        if before is None:
+            self._take_up_guards()
         try:
             function, args, kwargs = pickle.loads(future.task)
             for wrap in self.wrappers:
@@ -354,6 +374,8 @@ class Worker(Owner):
         finally:
             here.task = before
             here.depth -= 1
+        if before is None:
+            self._put_down_guards()
         with self.lock:
             self._futures -= 1
             self.conclude(future, entry)
@@ -371,6 +393,8 @@ class Worker(Owner):
             run.slot = self._slots.pop() if self._slots else 0
             if block.items > 1:
                 self._look_by(run.began + TICK)
+        if before is None:
+            self._take_up_guards()
         try:
             apart = self._functions[block.owner, block.call] if block.function else None
             function, columns = tasks.opened(block.body, apart)
@@ -384,6 +408,8 @@ class Worker(Owner):
         here.task = before
         here.depth -= 1
         self._leave_if_forked()
+        if before is None:
+            self._put_down_guards()
         for prepare in self.before_results:
             prepare()
         with self.lock:
