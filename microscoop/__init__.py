@@ -3,3 +3,16 @@
 Parses on old Pythons too, so that __main__.py can name the one that is needed. See __main__.py, then cli.py.
 """
 __version__ = "1.0.0"
+
+LAZY = {  # what is imported from a leaf when it is asked for
+    "logger": "log",
+    "BROKER": "constants", "DEBUG": "constants", "IS_ORIGIN": "constants", "IS_RUNNING": "constants",
+    "SIZE": "constants", "worker": "constants",
+}
+
+
+def __getattr__(name):  # type: (str) -> object
+    if name not in LAZY:
+        raise AttributeError("module 'microscoop' has no attribute %r" % name)
+    from importlib import import_module
+    return getattr(import_module("microscoop.leaves." + LAZY[name]), name)

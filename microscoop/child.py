@@ -22,7 +22,7 @@ from .hosts import usable_cores
 from .owner import Owner
 from .protocol import INLINE, Unfit
 from .tasks import lacking
-from .worker import Worker, flush_output
+from .workers import Worker, flush_output
 
 GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
          "`if __name__ == \"__main__\":`")
@@ -53,7 +53,8 @@ class Settings(NamedTuple):
 class Loading(Owner):
     """Stands in for the owner while a worker loads the script."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str, workers: int) -> None:
+        self.where, self.workers = where, workers
         self.dressers = []                         # no call gets further than its first step
 
     def serial(self) -> int:
@@ -94,8 +95,9 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     os.register_at_fork(after_in_child=futures.leave)
     _surroundings(settings)
     _arguments(settings)
-    futures.enter(Loading())
+    futures.enter(Loading(where, settings.workers))
     hooks.enter("process", settings.leaves, settings)
+    hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
         _load(settings.script)
     except BaseException as error:                 # whatever the script raises while it is loaded
@@ -136,6 +138,17 @@ def _surroundings(settings: Settings) -> None:
         os.chdir(settings.directory)
     if settings.nice:
         os.nice(settings.nice)
+
+
+def _name_in_logs(where: str) -> None:
+    """What `logging` writes to a worker's stderr says whose it is."""
+    import logging
+    plain = logging.StreamHandler.format
+
+    def format(self: Any, record: Any) -> str:
+        text = plain(self, record)
+        return "[%s] %s" % (where, text) if self.stream is sys.stderr else text
+    logging.StreamHandler.format = format  # type: ignore[method-assign]
 
 
 def _arguments(settings: Settings) -> None:

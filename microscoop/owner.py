@@ -78,6 +78,7 @@ class Owner:
     """The state of an owner.  `futures` calls push, wait, drop; the reader thread does the rest."""
 
     window = 2                                     # items that may be on their way without any credit
+    where = "origin"                               # who this is, to the user; a worker: h2/3
 
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float]) -> None:
         self.link, self.number, self.workers = link, number, workers

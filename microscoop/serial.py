@@ -7,7 +7,9 @@ from . import tasks
 from .constants import Constants
 from .owner import Owner
 from .protocol import Block, Message
-from .worker import DEEP, Run, Worker
+from .workers import DEEP, Run, Worker
+
+HERE = "here"              # `where` of a program outside the launcher
 
 
 class Nobody:
@@ -33,8 +35,9 @@ class Alone(Constants):
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
-    def __init__(self) -> None:
-        super().__init__(Nobody(), 0, 1, 0, None, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
+    def __init__(self, where: str = HERE) -> None:
+        note = memoryview(bytearray(24)).cast("Q")
+        super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]
         self.constants = Alone(self, False)
 
     def start(self) -> None:

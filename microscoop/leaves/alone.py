@@ -29,7 +29,7 @@ def run(options: Options, job: Job) -> NoReturn:
     os.environ.update(job.env)
     script = os.path.join(os.getcwd(), job.script)
     paths = tuple(filter(None, (job.pythonpath or "").split(os.pathsep)))
-    owner = Serial()
+    owner = Serial("origin")
     program(Settings(job.shares[0].host.name, script, (job.script, *job.args),
                      os.path.dirname(os.path.realpath(script)), None, paths, {}, 0, 0, None, 1, leaves=job.leaves),
             owner)

@@ -21,7 +21,7 @@ from .. import futures
 from ..child import Settings
 from ..hooks import Dressed, when_imported
 from ..owner import Owner
-from ..worker import Worker
+from ..workers import Worker
 
 
 class Place:

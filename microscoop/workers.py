@@ -85,7 +85,7 @@ class Worker(Owner):
         super().__init__(link, number, workers, retries, task_timeout)
         self.lock = threading.Lock()               # Ctrl-C does not reach workers
         self._pid = os.getpid()
-        self._where = where                        # h2/3
+        self.where = where
         self._sent = sent                          # this host has only the files that were sent to it
         self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
         self.guards: List[ContextManager[object]] = []     # of leaves: held by a thread while it runs code of tasks
@@ -456,7 +456,7 @@ class Worker(Owner):
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         """An error of a task as it travels; what: the task, or its item."""
-        return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
+        return tasks.failure(error, "%s, %s" % (self.where, what), self._sent)
 
     def _leave_if_forked(self, error: Optional[BaseException] = None) -> None:
         """A task has forked, and its child has come to the task's end: it must not go on as a second worker."""
