@@ -133,6 +133,8 @@ def _parser() -> _Parser:
         help="how often a task that was running when its worker died is run again (default: 2)")
     add("--task-timeout", metavar="SECONDS", type=_duration,
         help="a task that runs longer is ended with its worker, and fails as TaskTimeout")
+    add("--profile", metavar="DIR", action=Leaf, nargs="?", const="profile",
+        help="a cProfile file for each worker, in DIR (default: profile), written as --profile=DIR")
     add("--seed", metavar="N", type=_at_least(0), action=Leaf,
         help="seed random, and numpy.random where it is imported, before each task: the same numbers for every -n")
     add("--serial", action="store_true", help="run everything in this process, task after task, for a debugger")
