@@ -17,7 +17,7 @@ from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures, hooks
 from .channel import Link
-from .errors import Status, exit_status
+from .errors import Status, UsageError, exit_status
 from .hosts import usable_cores
 from .owner import Owner
 from .protocol import INLINE, Unfit
@@ -82,7 +82,11 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     _arguments(settings)
     futures.enter(owner)
     hooks.enter("process", settings.leaves, settings)
-    hooks.enter("origin", settings.leaves, owner, settings)
+    try:
+        hooks.enter("origin", settings.leaves, owner, settings)
+    except UsageError as error:
+        print("microscoop: %s" % error, file=sys.stderr, flush=True)
+        os._exit(Status.USAGE)
     status = _run(settings, owner)
     _leave(status)
 

@@ -98,8 +98,8 @@ def _error(name: str, text: str = "") -> BaseException:
 class Future:
     """What `submit` gives: the result of one task, once it is there.  Methods as in PEP 3148."""
 
-    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters", "watches",
-                 "_entry", "_value", "_callbacks", "__weakref__")
+    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "record", "beneath", "waiters",
+                 "watches", "_entry", "_value", "_callbacks", "__weakref__")
 
     def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"",
                  parent: object = None) -> None:
@@ -107,6 +107,7 @@ class Future:
         self.serial = self._owner.serial()
         self.state = "PENDING"
         self.attempts = 0
+        self.record: Any = None        # as of a Call
         self.beneath: object = None    # the task on top of which it runs, in a worker
         self.waiters: List[Any] = []
         self.watches: List[_Watch] = []
@@ -250,16 +251,20 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     owner = _current[0] if _current else _owner()
     if not callable(func):
         raise TypeError("submit takes a function first, not %r" % (func,))
-    return _submitted(owner, dressed(owner, func) if owner.dressers else func, args, kwargs)
+    func = dressed(owner, func) if owner.dressers else func
+    return _submitted(owner, func, args, kwargs, owner.recorder)
 
 
-def _submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Future:
+def _submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any,
+               recorder: Optional[Callable[[Any], Any]] = None) -> Future:
     name = getattr(func, "__qualname__", "") or type(func).__name__
     try:
         task = tasks.pickled((func, args, kwargs))
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
     future = Future(owner, name, task, owner.task())
+    if recorder is not None:
+        future.record = recorder(func)
     owner.push(future)
     return future
 
@@ -271,13 +276,15 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[f
     `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
     how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
     """
-    return _mapped(_ordered, dressed(_owner(), func), iterables, timeout, chunksize, buffersize)
+    owner = _owner()
+    return _mapped(_ordered, dressed(owner, func), iterables, timeout, chunksize, buffersize, owner.recorder)
 
 
 def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
                      chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
     """As `map`, but each result as soon as it is there."""
-    return _mapped(_unordered, dressed(_owner(), func), iterables, timeout, chunksize, buffersize)
+    owner = _owner()
+    return _mapped(_unordered, dressed(owner, func), iterables, timeout, chunksize, buffersize, owner.recorder)
 
 
 def dressed(owner: Owner, func: Any) -> Any:
@@ -345,7 +352,7 @@ class _Source:
 
 def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any], iterables: Sequence[Iterable[Any]],
             timeout: Optional[float] = None, chunksize: Optional[int] = None,
-            buffersize: Optional[int] = None) -> Iterator[Any]:
+            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
     owner = _owner()
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
@@ -354,7 +361,8 @@ def _mapped(results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
-    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
+    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task(),
+                recorder(func) if recorder is not None else None)
     count = _length(iterables)
     if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]

@@ -133,6 +133,8 @@ def _parser() -> _Parser:
         help="how often a task that was running when its worker died is run again (default: 2)")
     add("--task-timeout", metavar="SECONDS", type=_duration,
         help="a task that runs longer is ended with its worker, and fails as TaskTimeout")
+    add("--resume", metavar="FILE", dest="journal", action=Leaf, type=os.path.abspath,
+        help="keep in FILE what the script's own maps and submits give, and do not run again what it holds")
     add("--profile", metavar="DIR", action=Leaf, nargs="?", const="profile",
         help="a cProfile file for each worker, in DIR (default: profile), written as --profile=DIR")
     add("--seed", metavar="N", type=_at_least(0), action=Leaf,
