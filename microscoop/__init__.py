@@ -6,8 +6,8 @@ __version__ = "1.0.0"
 
 LAZY = {  # what is imported from a leaf when it is asked for
     "logger": "log",
-    "BROKER": "constants", "DEBUG": "constants", "IS_ORIGIN": "constants", "IS_RUNNING": "constants",
-    "SIZE": "constants", "worker": "constants",
+    "BROKER": "surroundings", "DEBUG": "surroundings", "IS_ORIGIN": "surroundings", "IS_RUNNING": "surroundings",
+    "SIZE": "surroundings", "worker": "surroundings",
 }
 
 

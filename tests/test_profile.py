@@ -9,6 +9,7 @@ from tests import harness
 
 PROGRAM = """
 import cProfile, os, pstats, signal, sys, time
+from cProfile import Profile
 from microscoop import futures
 
 def child(x):
@@ -22,7 +23,7 @@ def after(x):
     return 0
 
 def profiling(x):
-    with cProfile.Profile() as mine:
+    with (cProfile.Profile if x % 2 else Profile)() as mine:
         hidden(x)
     after(x)
     return any(name == "hidden" for _, _, name in pstats.Stats(mine).stats)
@@ -55,7 +56,7 @@ class Profile(harness.TestCase):
         self.assertEqual((result.status, result.err), (0, ""))
         self.assertEqual(result.out, f"735\n{[True] * 6}\n[None, None] [0]\n{350 * 699}\n")
         files = sorted(path.name for path in folder.iterdir())
-        self.assertEqual(len(files), 4, files)     # that of the killed one, too
+        self.assertIn(len(files), (3, 4))          # that of the killed one too, and its successor's if it ran anything
         self.assertRegex(files[0], r"\A[\w.-]+-\d+\.prof\Z")
         stats = pstats.Stats(*map(str, folder.iterdir())).stats
         calls = {name: found[1] for (path, _, name), found in stats.items() if path == str(script)}

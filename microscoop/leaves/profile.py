@@ -12,7 +12,7 @@ import pstats
 import re
 import sys
 import threading
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..broker import Action, Event, Heard
 from ..child import Settings
@@ -23,6 +23,7 @@ from ..workers import Worker
 
 TAG = b"profile\0"
 PART = 1000                # functions in one Remark
+PLAIN = cProfile.Profile
 ONE_FOR_ALL = sys.version_info >= (3, 12)      # a profiler sees all threads, and no second one is allowed
 
 Stats = Dict[Any, Any]     # as in a file that pstats reads
@@ -33,7 +34,7 @@ class Profiling:
 
     def __init__(self, worker: Worker, folder: str) -> None:
         self._worker, self._folder = worker, folder
-        self._profile, self._held, self._thread = cProfile.Profile(), threading.Lock(), 0
+        self._profile, self._held, self._thread = PLAIN(), threading.Lock(), 0
         self.theirs: Any = None                    # a profiler that a task has switched on
 
     def __enter__(self) -> None:
@@ -68,25 +69,33 @@ class Profiling:
                 return
 
 
+class Profile(cProfile.Profile):
+    """What the script finds as cProfile.Profile: ours rests while theirs is on."""
+
+    ours: Optional[Profiling] = None               # in a worker
+
+    def enable(self, *args: Any, **kwargs: Any) -> None:
+        if self.ours is not None:
+            self.ours.rest()
+            self.ours.theirs = self
+        super().enable(*args, **kwargs)
+
+    def disable(self) -> None:
+        super().disable()
+        if self.ours is not None:
+            self.ours.theirs = None
+            self.ours.go_on()
+
+
+def enter_process(value: str, settings: Settings) -> None:
+    """Before the script may import it."""
+    cProfile.Profile = Profile  # type: ignore[misc]
+
+
 def enter_worker(value: str, worker: Worker, settings: Settings) -> None:
     """Profile what tasks do."""
-    profiling = Profiling(worker, settings.path0)
-    worker.guards.append(profiling)
-
-    class Profile(cProfile.Profile):
-        """What tasks find as cProfile.Profile: ours rests while theirs is on."""
-
-        def enable(self, *args: Any, **kwargs: Any) -> None:
-            profiling.rest()
-            profiling.theirs = self
-            super().enable(*args, **kwargs)
-
-        def disable(self) -> None:
-            super().disable()
-            profiling.theirs = None
-            profiling.go_on()
-
-    cProfile.Profile = Profile  # type: ignore[misc]
+    Profile.ours = Profiling(worker, settings.path0)
+    worker.guards.append(Profile.ours)
 
 
 class Profiles(Watcher):
