@@ -123,7 +123,6 @@ class Worker(Owner):
                 self._work_on(Run(work, None, work.size < 0))
             else:
                 self._run(work)
-            self._lent = False
 
     def _next(self, me: int) -> Any:
         """The next thing for this thread, once it has the turn; the lock is held."""
@@ -136,6 +135,7 @@ class Worker(Owner):
                 self._holder = self._holder or me
             elif self._inbox or self.queue:
                 self._no_longer_idle()
+                self._lent = False                 # this work, too, may start threads and wait for them
                 work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
                 planned = work.planned * 1000 if isinstance(work, Block) else 0
                 self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
