@@ -39,6 +39,7 @@ class Serial(Worker):
         note = memoryview(bytearray(24)).cast("Q")
         super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]
         self.constants = Alone(self, False)
+        self._strangers = 1                        # any thread may run tasks here, and none waits for another's guards
 
     def start(self) -> None:
         """Nothing comes."""

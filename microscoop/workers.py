@@ -88,7 +88,10 @@ class Worker(Owner):
         self.where = where
         self._sent = sent                          # this host has only the files that were sent to it
         self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
-        self.guards: List[ContextManager[object]] = []     # of leaves: held by a thread while it runs code of tasks
+        self.guards: List[ContextManager[object]] = []     # of leaves: held while code of tasks runs, by one thread
+        self._guarded = False                      # a thread has them
+        self._strangers = 0                        # threads of the user's that wait: nobody must wait for a guard then
+        self._unguarded = threading.Condition(self.lock)
         self.before_results: List[Callable[[], None]] = [flush_output]
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
@@ -252,7 +255,13 @@ class Worker(Owner):
                 if ready():
                     return True
                 self._lend_turn()
-            return super().wait(ready, watched, timeout)
+                self._strangers += 1
+                self._unguarded.notify_all()
+            try:
+                return super().wait(ready, watched, timeout)
+            finally:
+                with self.lock:
+                    self._strangers -= 1
         self._forbid_cycle(task, watched)
         while timeout is None:
             with self.lock:
@@ -308,12 +317,25 @@ class Worker(Owner):
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
 
     def _take_up_guards(self) -> None:
-        for guard in self.guards:
+        """This thread begins to run code of tasks, or goes on after it slept."""
+        if not self.guards:
+            return
+        with self.lock:
+            while self._guarded and not self._strangers:
+                self._unguarded.wait()
+            self._here.guarded, self._guarded = not self._guarded, True
+        for guard in self.guards if self._here.guarded else ():
             guard.__enter__()
 
     def _put_down_guards(self) -> None:
+        if not getattr(self._here, "guarded", False):
+            return
+        self._here.guarded = False
         for guard in reversed(self.guards):
             guard.__exit__(None, None, None)
+        with self.lock:
+            self._guarded = False
+            self._unguarded.notify()
 
     def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
         for thing in watched:

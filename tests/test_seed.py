@@ -130,6 +130,32 @@ class Seed(harness.TestCase):
         runs.append(self.out(script, "--seed", "7", "-n", "2"))
         self.assertEqual(runs, runs[:1] * 4)
 
+    def test_tasks_that_wait_in_threads_of_their_own_end(self):
+        script = self.script("""
+            import threading
+            from microscoop import futures
+
+            def add(x):
+                return x + 1
+
+            def task(x):
+                found = []
+                def inside():
+                    found.extend(futures.map(add, range(5)))
+                    found.append(futures.submit(add, x).result())
+                thread = threading.Thread(target=inside)
+                thread.start()
+                thread.join()
+                return sum(found)
+
+            if __name__ == "__main__":
+                print(list(futures.map(task, range(6))))
+        """)
+        for words in (["-n", "1"], ["-n", "1", "--seed", "7"], ["-n", "2", "--seed", "7", f"--profile={script.parent}"],
+                      ["--serial", "--seed", "7"]):
+            with self.subTest(words):
+                self.assertEqual(self.out(script, *words), f"{[16 + x for x in range(6)]}\n")
+
     def test_functions_keep_their_names(self):
         out = self.out(self.script(NAMES), "--seed", "7", "-n", "2").splitlines()
         self.assertEqual(out[:3], ["<Future of func: running>", "item 1 of func", "item 0 of Point"])

@@ -30,15 +30,14 @@ Stats = Dict[Any, Any]     # as in a file that pstats reads
 
 
 class Profiling:
-    """Held by a thread while it runs tasks: one at a time, since from Python 3.12 on there is one profiler for all."""
+    """Held by one thread at a time, the one that runs tasks."""
 
     def __init__(self, worker: Worker, folder: str) -> None:
         self._worker, self._folder = worker, folder
-        self._profile, self._held, self._thread = PLAIN(), threading.Lock(), 0
+        self._profile, self._thread = PLAIN(), 0
         self.theirs: Any = None                    # a profiler that a task has switched on
 
     def __enter__(self) -> None:
-        self._held.acquire()
         self._thread = threading.get_ident()
         self.go_on()
 
@@ -49,7 +48,6 @@ class Profiling:
         stats: Stats = self._profile.stats
         self._profile.clear()
         self._thread = 0
-        self._held.release()
         functions = list(stats)
         for i in range(0, len(functions), PART):
             part = {function: stats[function] for function in functions[i:i + PART]}

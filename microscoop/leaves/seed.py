@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import threading
 from contextvars import ContextVar
 from functools import partial
 from hashlib import blake2b
@@ -85,22 +84,16 @@ class Seeded(Dressed):
                 beneath.restore()
 
 
-class OneAtATime:
-    """Held while a thread runs tasks, as the generators belong to the process: one that sleeps finds them as it left
-    them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+class Guard:
+    """The generators belong to the process: a thread that has slept finds them as it left them."""
 
     def __enter__(self) -> None:
-        self._lock.acquire()
         if PLACE.get(None) is not None:
             PLACE.get().restore()
 
     def __exit__(self, *_: object) -> None:
         if PLACE.get(None) is not None:
             PLACE.get().save()
-        self._lock.release()
 
 
 def enter_origin(value: int, owner: Owner, settings: Settings) -> None:
@@ -113,7 +106,7 @@ def enter_origin(value: int, owner: Owner, settings: Settings) -> None:
 
 def enter_worker(value: int, worker: Worker, settings: Settings) -> None:
     """Tasks bring their positions along."""
-    worker.guards.append(OneAtATime())
+    worker.guards.append(Guard())
     _enter(worker, Place(os.urandom(32)))
 
 
