@@ -7,10 +7,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from microscoop.leaves.executor import Executor as Executor
 
+LAZY = {  # what is imported from a leaf when it is asked for
+    "Executor": "executor", "logger": "log",
+    "BROKER": "surroundings", "DEBUG": "surroundings", "IS_ORIGIN": "surroundings", "IS_RUNNING": "surroundings",
+    "SIZE": "surroundings", "worker": "surroundings",
+}
+
 
 def __getattr__(name):  # type: (str) -> object
     """What is imported only when it is asked for."""
-    if name == "Executor":
-        from microscoop.leaves.executor import Executor
-        return Executor
-    raise AttributeError("module %r has no attribute %r" % (__name__, name))
+    if name not in LAZY:
+        raise AttributeError("module 'microscoop' has no attribute %r" % name)
+    from importlib import import_module
+    return getattr(import_module("microscoop.leaves." + LAZY[name]), name)

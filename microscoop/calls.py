@@ -26,8 +26,10 @@ class Chunk(NamedTuple):
 class Call:
     """One `map`: its items until their outcomes are in, and the outcomes until somebody takes them."""
 
-    def __init__(self, number: int, function: bytes, chunksize: Optional[int] = None, parent: object = None) -> None:
+    def __init__(self, number: int, function: bytes, chunksize: Optional[int] = None, parent: object = None,
+                 record: Any = None) -> None:
         self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
+        self.record = record                       # of a leaf: may know outcomes already, and is told of the others
         self.count = 0                             # items known so far
         self.error: Optional[BaseException] = None  # of the input, after those items
         self.begun = False                         # somebody began to consume
@@ -40,8 +42,8 @@ class Call:
         self._chunks: List[Chunk] = []
         self._firsts: List[int] = []               # of those chunks
         self._missing: Dict[int, int] = {}         # chunk's first -> items of it whose outcomes are not in
-        self._next = 0                             # first item that was never cut
-        self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: first, stop, one by one
+        self._fresh: Deque[Tuple[int, int, bool]] = deque()     # never cut: first, stop, one by one
+        self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: the same
         self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
         self.dark: Optional[float] = None          # until then its owner waits to learn how long an item takes
         self._taken = 0
@@ -77,31 +79,37 @@ class Call:
         """Whether nobody can want anything of it any more, the user included."""
         return self._abandoned and not (self.open or self.outcomes or self.unread)
 
-    def extend(self, columns: Sequence[tasks.Column]) -> None:
-        """More items, which follow those known."""
-        count = len(columns[0])
+    def extend(self, columns: Sequence[tasks.Column], outcomes: Sequence[Tuple[int, Any]] = ()) -> None:
+        """More items, which follow those known; the outcomes, (first item, outcomes), of those that are not to run."""
+        count, first = len(columns[0]), self.count
         self._chunks.append(Chunk(self.count, self.count + count, columns))
         self._firsts.append(self.count)
         self._missing[self.count] = count
         self.count += count
         self.open += count
-        self.left += count
+        for start, given in outcomes:
+            self._queue(first, start)
+            first = start + len(given)
+        self._queue(first, self.count)
+        for start, given in outcomes:
+            self._take_in(start, given, len(given))
+
+    def _queue(self, first: int, stop: int) -> None:
+        if first < stop:
+            self._fresh.append((first, stop, False))
+            self.left += stop - first
 
     def cut(self, number: int, workers: int) -> Optional[Block]:
         """The next block of what is left, about BLOCK_TIME long; None if nothing is left."""
         if not self.left:
             return None
-        if self._again:
-            first, stop, alone = self._again.popleft()
-        else:
-            first, stop, alone = self._next, self.count, False
+        ranges = self._again or self._fresh
+        first, stop, alone = ranges.popleft()
         chunk = self._chunks[bisect_right(self._firsts, first) - 1]
         count = 1 if alone else self._size(min(stop, chunk.stop) - first, workers)
         columns, count = self._slice(chunk, first - chunk.first, count)
-        if first == self._next:
-            self._next += count
-        elif first + count < stop:
-            self._again.appendleft((first + count, stop, alone))
+        if first + count < stop:
+            ranges.appendleft((first + count, stop, alone))
         self.left -= count
         apart = len(self.function) > APART
         return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
@@ -125,9 +133,17 @@ class Call:
 
     def arrive(self, first: int, outcomes: Any, count: int, spent: int) -> None:
         """Outcomes of items that were cut; bytes or already a sequence."""
-        self.open -= count
         if spent:
             self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
+        if self.record is not None:
+            chunk = self._chunks[bisect_right(self._firsts, first) - 1]
+            start = first - chunk.first
+            columns = [column[start:start + count] for column in chunk.columns]
+            self.record.keep(first, columns, tasks.outcomes(outcomes))
+        self._take_in(first, outcomes, count)
+
+    def _take_in(self, first: int, outcomes: Any, count: int) -> None:
+        self.open -= count
         at = bisect_right(self._firsts, first) - 1
         chunk = self._firsts[at]
         self._missing[chunk] -= count

@@ -18,12 +18,12 @@ from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
 
 from . import futures, hooks
 from .channel import Link
-from .errors import Status, exit_status
+from .errors import Status, UsageError, exit_status
 from .hosts import usable_cores
 from .owner import Owner
 from .protocol import INLINE, Unfit
 from .tasks import lacking
-from .worker import Worker, flush_output
+from .workers import Worker, flush_output
 
 GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
          "`if __name__ == \"__main__\":`")
@@ -55,7 +55,8 @@ class Settings(NamedTuple):
 class Loading(Owner):
     """Stands in for the owner while a worker loads the script."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: str, workers: int) -> None:
+        self.where, self.workers = where, workers
         self.dressers = []                         # no call gets further than its first step
 
     def serial(self) -> int:
@@ -73,12 +74,21 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     _lower_limit(settings)
     os.register_at_fork(after_in_child=sock.close)
+    hooks.enter("process", settings.leaves, settings)
+    link = Link(sock, "process %d" % number)
+    program(settings, Owner(link, number, settings.workers, settings.retries, settings.task_timeout))
+
+
+def program(settings: Settings, owner: Owner) -> NoReturn:
+    """Run the script as `__main__` in this process, with this owner, and end as Python would."""
     os.register_at_fork(after_in_child=futures.leave)
     _arguments(settings)
-    hooks.enter("process", settings.leaves, settings)
-    owner = Owner(Link(sock, "process %d" % number), number, settings.workers, settings.retries, settings.task_timeout)
     futures.enter(owner)
-    hooks.enter("origin", settings.leaves, owner, settings)
+    try:
+        hooks.enter("origin", settings.leaves, owner, settings)
+    except UsageError as error:
+        print("microscoop: %s" % error, file=sys.stderr, flush=True)
+        os._exit(Status.USAGE)
     module = _module("__main__", settings.script)
     _leave(_run(settings, owner, module), module)
 
@@ -93,8 +103,9 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     _arguments(settings)
     me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
                 settings.sent)
-    futures.enter(Loading())
+    futures.enter(Loading(where, settings.workers))
     hooks.enter("process", settings.leaves, settings)
+    hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
         if settings.script:
             _load(settings.script)
@@ -134,6 +145,17 @@ def _surroundings(settings: Settings) -> None:
         os.chdir(settings.directory)
     if settings.nice:
         os.nice(settings.nice)
+
+
+def _name_in_logs(where: str) -> None:
+    """What `logging` writes to a worker's stderr says whose it is."""
+    import logging
+    plain = logging.StreamHandler.format
+
+    def format(self: Any, record: Any) -> str:
+        text = plain(self, record)
+        return "[%s] %s" % (where, text) if self.stream is sys.stderr else text
+    logging.StreamHandler.format = format  # type: ignore[method-assign]
 
 
 def _arguments(settings: Settings) -> None:

@@ -36,6 +36,8 @@ def _answer(words: list[str], beneath_prolog: bool, run: Callable[[Job], int]) -
     if options.dry_run:
         print("\n".join(distribution_lines(job.shares, dry_run=True)))
         return Status.OK
+    if options.serial and not options.check:
+        return _serially(options, job)
     return (_check if options.check else run)(job)
 
 
@@ -68,3 +70,8 @@ def _serve(job: Job) -> int:
 def _check(job: Job) -> int:
     from microscoop.leaves import check
     return check.run(job)
+
+
+def _serially(options: Options, job: Job) -> int:
+    from microscoop.leaves import alone
+    return alone.run(options, job)

@@ -104,8 +104,8 @@ def _error(name: str, text: str = "") -> BaseException:
 class Future:
     """What `submit` gives: the result of one task, once it is there.  Methods as in PEP 3148."""
 
-    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "beneath", "waiters", "watches",
-                 "_entry", "_value", "_callbacks", "__weakref__")
+    __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "record", "beneath", "waiters",
+                 "watches", "_entry", "_value", "_callbacks", "__weakref__")
 
     def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"",
                  parent: object = None) -> None:
@@ -113,6 +113,7 @@ class Future:
         self.serial = self._owner.serial()
         self.state = "PENDING"
         self.attempts = 0
+        self.record: Any = None        # as of a Call
         self.beneath: object = None    # the task on top of which it runs, in a worker
         self.waiters: List[Any] = []
         self.watches: List[_Watch] = []
@@ -254,20 +255,25 @@ class Future:
 def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """Run func(*args, **kwargs) somewhere.  Raises what pickling raises, naming the culprit, and TypeError."""
     owner = _current[0] if _current else _owner()
-    future = Future(owner, *task(owner, func, args, kwargs), owner.task())
+    if not callable(func):
+        raise TypeError("submit takes a function first, not %r" % (func,))
+    return submitted(owner, dressed(owner, func) if owner.dressers else func, args, kwargs, owner.recorder)
+
+
+def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
+              recorder: Optional[Callable[[Any], Any]] = None) -> Future:
+    """A task of this owner's, on its way."""
+    future = Future(owner, *task(func, args, kwargs), owner.task())
+    if recorder is not None:
+        future.record = recorder(func)
     owner.push(future)
     return future
 
 
-def task(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[str, bytes]:
+def task(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[str, bytes]:
     """The name and the bytes of a task.  Raises as `submit`."""
-    if not callable(func):
-        raise TypeError("submit takes a function first, not %r" % (func,))
-    name = getattr(func, "__qualname__", "") or type(func).__name__
-    for dress in owner.dressers:
-        func = dress(func)
     try:
-        return name, tasks.pickled((func, args, kwargs))
+        return getattr(func, "__qualname__", "") or type(func).__name__, tasks.pickled((func, args, kwargs))
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
 
@@ -279,13 +285,22 @@ def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[f
     `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
     how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
     """
-    return mapped(_owner(), ordered, func, iterables, timeout, chunksize, buffersize)
+    owner = _owner()
+    return mapped(owner, ordered, dressed(owner, func), iterables, timeout, chunksize, buffersize, owner.recorder)
 
 
 def map_as_completed(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
                      chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
     """As `map`, but each result as soon as it is there."""
-    return mapped(_owner(), _unordered, func, iterables, timeout, chunksize, buffersize)
+    owner = _owner()
+    return mapped(owner, _unordered, dressed(owner, func), iterables, timeout, chunksize, buffersize, owner.recorder)
+
+
+def dressed(owner: Owner, func: Any) -> Any:
+    """What is submitted instead of this function."""
+    for dress in owner.dressers if callable(func) else ():
+        func = dress(func)
+    return func
 
 
 class _Source:
@@ -345,8 +360,8 @@ class _Source:
 
 
 def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any],
-           iterables: Sequence[Iterable[Any]], timeout: Optional[float], chunksize: Optional[int],
-           buffersize: Optional[int]) -> Iterator[Any]:
+           iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
+           buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
     """A map of this owner's, begun; `results` makes the iterator."""
     for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
         if number is not None and (type(number) is not int or number < 1):
@@ -354,10 +369,9 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
             raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
-    for dress in owner.dressers:
-        func = dress(func)
     limit = None if timeout is None else time.monotonic() + timeout
-    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task())
+    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task(),
+                recorder(func) if recorder is not None else None)
     count = _length(iterables)
     if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]

@@ -9,12 +9,14 @@ module has one or more of these functions:
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
-about to run, `Worker.before_results` are called before outcomes are sent; `Remark` carries bytes to the Watchers.
+about to run, `Worker.guards` are held by a thread while it runs code of tasks, `Worker.before_results` are called
+before outcomes are sent; `Remark` carries bytes to the Watchers.
 """
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 if TYPE_CHECKING:
     from .broker import Action, Event
@@ -57,3 +59,49 @@ def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
         function = getattr(import_module("microscoop.leaves." + leaf), name, None)
         if function is not None:
             yield function, value
+
+
+class Dressed:
+    """What a leaf has submitted instead of a function; goes by that function's name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__qualname__ = getattr(function, "__qualname__", "") or type(function).__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def at(self, item: int) -> Callable[..., Any]:
+        """The function for this item; for whoever runs several items in one task."""
+        return self
+
+
+def when_imported(name: str, function: Callable[[], None]) -> None:
+    """Call this as soon as the program has imported that module: at once, later or never."""
+    if name in sys.modules:
+        function()
+    else:
+        sys.meta_path.insert(0, _Lookout(name, function))
+
+
+class _Lookout:
+    """Finds no module; sees one being imported."""
+
+    def __init__(self, name: str, function: Callable[[], None]) -> None:
+        self._name, self._function = name, function
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != self._name or self not in sys.meta_path:
+            return None
+        from importlib.util import find_spec
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        loader: Any = spec.loader if spec is not None else None
+        if loader is not None:
+            execute = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                execute(module)
+                self._function()
+            loader.exec_module = exec_module
+        return spec

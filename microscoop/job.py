@@ -34,6 +34,7 @@ class Options:
     strict = False
     dry_run = False
     check = False
+    serial = False
     verbose = 0
     quiet = False
     leaves: dict[str, Any] = {}

@@ -133,6 +133,13 @@ def _parser() -> _Parser:
         help="how often a task that was running when its worker died is run again (default: 2)")
     add("--task-timeout", metavar="SECONDS", type=_duration,
         help="a task that runs longer is ended with its worker, and fails as TaskTimeout")
+    add("--resume", metavar="FILE", dest="journal", action=Leaf, type=os.path.abspath,
+        help="keep in FILE what the script's own maps and submits give, and do not run again what it holds")
+    add("--profile", metavar="DIR", action=Leaf, nargs="?", const="profile",
+        help="a cProfile file for each worker, in DIR (default: profile), written as --profile=DIR")
+    add("--seed", metavar="N", type=_at_least(0), action=Leaf,
+        help="seed random, and numpy.random where it is imported, before each task: the same numbers for every -n")
+    add("--serial", action="store_true", help="run everything in this process, task after task, for a debugger")
     add("--wait", metavar="SECONDS", type=_seconds,
         help="once one host is ready, how long the script waits for the others (default: 10)")
     add("--strict", action="store_true", help="stop if any host cannot be started")

@@ -79,6 +79,8 @@ class Owner:
 
     is_origin = True
     window = 2                                     # items that may be on their way without any credit
+    recorder: Any = None                           # of a leaf: function -> `record` of its calls and futures
+    where = "origin"                               # who this is, to the user; a worker: h2/3
 
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float]) -> None:
         self.link, self.number, self.workers = link, number, workers
@@ -128,16 +130,26 @@ class Owner:
 
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         """A new future, or a call with these new items."""
+        outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
             if columns:
                 self.calls[entry.number] = entry
-                if not entry.left:
+                left = entry.left
+                entry.extend(columns, outcomes)
+                self.items += entry.left - left
+                if entry.left and not left:
                     self.queue.append(entry)
-                entry.extend(columns)
+            elif outcomes:
+                entry.record = None
+                self.conclude(entry, next(iter(outcomes[0][1])))
             else:
                 self.queue.append(entry)
-            self.items += len(columns[0]) if columns else 1
+                self.items += 1
             self.pushed()
+
+    def _recorded(self, entry: Any, columns: Sequence[tasks.Column]) -> Any:
+        """The outcomes that are known already: first item, outcomes."""
+        return entry.record.known(entry.count, columns) if columns else entry.record.known(0, [(entry.task,)])
 
     def pushed(self) -> None:
         """What to do about new items at once; the lock is held."""
@@ -404,6 +416,8 @@ class Owner:
 
     def conclude(self, future: Any, entry: Any) -> None:
         """A future has its outcome; the lock is held."""
+        if future.record is not None:
+            future.record.keep(0, [(future.task,)], (entry,))
         if tasks.failed(entry):
             self.unread[future.serial] = future
         future.finish(entry)

@@ -7,7 +7,9 @@ from . import tasks
 from .constants import Constants
 from .owner import Owner
 from .protocol import Block, Message
-from .worker import DEEP, Run, Worker
+from .workers import DEEP, Run, Worker
+
+HERE = "here"              # `where` of a program outside the launcher
 
 
 class Nobody:
@@ -34,9 +36,11 @@ class Alone(Constants):
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
-    def __init__(self) -> None:
-        super().__init__(Nobody(), 0, 1, 0, None, "here", memoryview(bytearray(24)).cast("Q"))  # type: ignore[arg-type]
+    def __init__(self, where: str = HERE) -> None:
+        note = memoryview(bytearray(24)).cast("Q")
+        super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]
         self.constants = Alone(self, False)
+        self._strangers = 1                        # any thread may run tasks here, and none waits for another's guards
 
     def start(self) -> None:
         """Nothing comes."""
@@ -63,5 +67,12 @@ class Serial(Worker):
         return                                     # the pushing thread runs it itself
 
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
-        self._forbid_cycle(self.task(), watched)
-        return Owner.wait(self, ready, watched, timeout)
+        task = self.task()
+        self._forbid_cycle(task, watched)
+        if task is None:
+            return Owner.wait(self, ready, watched, timeout)
+        self._put_down_guards()
+        try:
+            return Owner.wait(self, ready, watched, timeout)
+        finally:
+            self._take_up_guards()

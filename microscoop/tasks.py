@@ -163,9 +163,13 @@ def results(outcomes: Sequence[Any]) -> bytes:
     return pickle.dumps(outcomes if plain else tuple(outcomes), PROTOCOL)
 
 
+class Outcomes:
+    """A run of outcomes that lie elsewhere: has a length, and can be iterated."""
+
+
 def outcomes(data: Any) -> Sequence[Any]:
     """The outcomes again, if they are bytes still; runs no code of the user."""
-    return data if isinstance(data, (list, tuple)) else pickle.loads(data)
+    return data if isinstance(data, (list, tuple, Outcomes)) else pickle.loads(data)  # type: ignore[return-value]
 
 
 def failed(entry: Any) -> bool:

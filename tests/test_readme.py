@@ -143,7 +143,7 @@ class Names(harness.TestCase):
 
     def test_what_is_to_be_changed_for_a_message_or_an_option_stands_where_it_says(self) -> None:
         part = README[README.index("- **A message**"):]
-        for file, names in (("protocol", "Message TABLE"), ("owner", "_handlers"), ("worker", "_handlers"),
+        for file, names in (("protocol", "Message TABLE"), ("owner", "_handlers"), ("workers", "_handlers"),
                             ("agent", "_handlers"), ("broker", "_MESSAGES"), ("server", "_words"),
                             ("options", "_parser Leaf"), ("job", "Options Job make_job"), ("child", "Settings")):
             text = (harness.ROOT / "microscoop" / (file + ".py")).read_text(encoding="utf-8")

@@ -68,7 +68,7 @@ class Executor(standard.Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> standard.Future[Any]:
         """Run fn(*args, **kwargs) somewhere.  Raises what pickling raises, naming the culprit; RuntimeError after
         `shutdown`; BrokenProcessPool when the launcher has ended."""
-        future = Future(self._guest, *futures.task(self._guest, fn, args, kwargs))
+        future = Future(self._guest, *futures.task(fn, args, kwargs))
         self._guest.push(future)
         return future
 

@@ -39,6 +39,7 @@ from typing import (
 
 from .. import futures, tasks
 from ..errors import WorkerLost
+from ..hooks import Dressed
 
 RUN_TIME = 0.02            # seconds that a run should last; twice that, and the rest is given back
 RUN_BYTES = 1 << 20        # of arguments in a run of several items
@@ -97,8 +98,9 @@ def fold(how: How, first: int, columns: Sequence[tasks.Column]) -> Tuple[int, fl
     outcome, total, kept, done = tasks.outcome, None, [], 0
     try:
         func, op = pickle.loads(how.function) if how.function else None, pickle.loads(how.operator)
+        numbered = isinstance(func, Dressed)
         for arguments in tasks.arguments(columns, 0):
-            value = func(*arguments) if func else arguments[0]
+            value = (func.at(first + done) if numbered else func)(*arguments) if func else arguments[0]
             total = op(total, value) if done else value
             if how.scan:
                 kept.append(outcome(total))
@@ -196,6 +198,7 @@ def _first_level(func: Callable[..., Any], op: Callable[..., Any], iterables: Se
         raise TypeError("expected a function, an operator and an iterable or more, not %r" % ((func, op, *iterables),))
     name = getattr(func, "__qualname__", None) or type(func).__name__
     limit = None if timeout is None else time.monotonic() + timeout
+    func = futures.dressed(futures._owner(), func)     # what we submit ourselves is not: it is not the user's
     how = How(tasks.pack(func, "the function"), tasks.pack(op, "the operator"), scan, 1, name)
     return _Level(_Items(iterables), how, limit)
 
@@ -253,7 +256,7 @@ class _Level:
                 total = columns[0][0] if isinstance(columns[0], list) else (columns[0][0],)
                 self._done[first] = 1, [total] if self.how.scan else total
                 continue
-            self._pending[futures.submit(fold, self.how, first, columns)] = run
+            self._pending[futures.submitted(self._owner, fold, (self.how, first, columns), {})] = run
 
     def _size(self) -> int:
         """How many items the next run should have."""
@@ -345,7 +348,8 @@ def _shifted(level: _Level, offsets: Sequence[Any], runs: Sequence[Any]) -> Iter
     firsts = list(accumulate(map(len, runs)))[:-1]
     function = functools.partial(shift, level.how)
     try:
-        for outcomes in futures.map(function, firsts, offsets, runs[1:], timeout=level.left()):
+        for outcomes in futures.mapped(
+                futures._owner(), futures.ordered, function, (firsts, offsets, runs[1:]), level.left()):
             if tasks.failed(outcomes):
                 raise tasks.rebuilt(outcomes)
             yield outcomes

@@ -26,7 +26,7 @@ from microscoop.protocol import (
 from .streams import Streams, View
 from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, ring
 
-PATIENCE = 0.010           # seconds, as in worker.py
+PATIENCE = 0.010           # seconds, as in workers.py
 SHARES = {"close": 1, "drop": 0}    # halves of a map's results that are looked at before it is closed
 
 

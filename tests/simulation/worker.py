@@ -1,4 +1,4 @@
-"""Workers of the simulation: what worker.py does, on a world that is passed in."""
+"""Workers of the simulation: what workers.py does, on a world that is passed in."""
 from __future__ import annotations
 
 from collections import deque
@@ -9,7 +9,7 @@ from microscoop.protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block
 from .owner import PATIENCE, Owner, opened
 from .tasks import Call, Entry, Future, Plan, Script, Thread
 
-TICK = 0.004               # seconds; both as in worker.py
+TICK = 0.004               # seconds; both as in workers.py
 TENFOLD = 10
 
 

@@ -22,7 +22,7 @@ import time
 from array import array
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .calls import Call
@@ -86,9 +86,13 @@ class Worker(Owner):
         super().__init__(link, number, workers, retries, task_timeout)
         self.lock = threading.Lock()               # Ctrl-C does not reach workers
         self._pid = os.getpid()
-        self._where = where                        # h2/3
+        self.where = where
         self._sent = sent                          # this host has only the files that were sent to it
         self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
+        self.guards: List[ContextManager[object]] = []     # of leaves: held while code of tasks runs, by one thread
+        self._guarded = False                      # a thread has them
+        self._strangers = 0                        # threads of the user's that wait: nobody must wait for a guard then
+        self._unguarded = threading.Condition(self.lock)
         self.before_results: List[Callable[[], None]] = [flush_output]
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
@@ -123,7 +127,6 @@ class Worker(Owner):
                 self._work_on(Run(work, None, work.size < 0))
             else:
                 self._run(work)
-            self._lent = False
 
     def _next(self, me: int) -> Any:
         """The next thing for this thread, once it has the turn; the lock is held."""
@@ -136,6 +139,7 @@ class Worker(Owner):
                 self._holder = self._holder or me
             elif self._inbox or self.queue:
                 self._no_longer_idle()
+                self._lent = False                 # this work, too, may start threads and wait for them
                 work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
                 planned = work.planned * 1000 if isinstance(work, Block) else 0
                 self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
@@ -239,6 +243,11 @@ class Worker(Owner):
     def task(self) -> object:
         return getattr(self._here, "task", None)
 
+    def item(self) -> int:
+        """The number, in its map, of the item that the calling thread is on; 0 in a submitted task."""
+        task = self.task()
+        return task.note[task.slot + 2] if isinstance(task, Run) and task.block.call else 0
+
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """As Owner.wait, by the rule of waiting."""
         task = getattr(self._here, "task", None)
@@ -247,7 +256,13 @@ class Worker(Owner):
                 if ready():
                     return True
                 self._lend_turn()
-            return super().wait(ready, watched, timeout)
+                self._strangers += 1
+                self._unguarded.notify_all()
+            try:
+                return super().wait(ready, watched, timeout)
+            finally:
+                with self.lock:
+                    self._strangers -= 1
         self._forbid_cycle(task, watched)
         while timeout is None:
             with self.lock:
@@ -293,12 +308,35 @@ class Worker(Owner):
                 for run in self._runs:
                     self._flush(run)
                     self._shrink(run)
+        self._put_down_guards()
         try:
             return super().wait(ready, watched, timeout)
         finally:
             if mine:
                 with self.lock:
                     self._take_turn()
+            self._take_up_guards()                 # the turn first: so whoever holds them parks soon
+
+    def _take_up_guards(self) -> None:
+        """This thread begins to run code of tasks, or goes on after it slept."""
+        if not self.guards:
+            return
+        with self.lock:
+            while self._guarded and not self._strangers:
+                self._unguarded.wait()
+            self._here.guarded, self._guarded = not self._guarded, True
+        for guard in self.guards if self._here.guarded else ():
+            guard.__enter__()
+
+    def _put_down_guards(self) -> None:
+        if not getattr(self._here, "guarded", False):
+            return
+        self._here.guarded = False
+        for guard in reversed(self.guards):
+            guard.__exit__(None, None, None)
+        with self.lock:
+            self._guarded = False
+            self._unguarded.notify()
 
     def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
         for thing in watched:
@@ -329,11 +367,13 @@ class Worker(Owner):
         task = self._here.task
         mine = self._holder == threading.get_ident()
         thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
+        self._put_down_guards()
         thread.start()
         thread.join()
         with self.lock:
             if mine:
                 self._take_turn()
+        self._take_up_guards()
 
     # Running
 
@@ -344,6 +384,8 @@ class Worker(Owner):
         future.beneath = beneath or before
         here.task = future
         here.depth += 1
+        if before is None:
+            self._take_up_guards()
         try:
             function, args, kwargs = pickle.loads(future.task)
             for wrap in self.wrappers:
@@ -355,6 +397,8 @@ class Worker(Owner):
         finally:
             here.task = before
             here.depth -= 1
+        if before is None:
+            self._put_down_guards()
         with self.lock:
             self._futures -= 1
             self.conclude(future, entry)
@@ -372,6 +416,8 @@ class Worker(Owner):
             run.slot = self._slots.pop() if self._slots else 0
             if block.items > 1:
                 self._look_by(run.began + TICK)
+        if before is None:
+            self._take_up_guards()
         try:
             apart = self._functions[block.owner, block.call] if block.function else None
             function, columns = tasks.opened(block.body, apart)
@@ -385,6 +431,8 @@ class Worker(Owner):
         here.task = before
         here.depth -= 1
         self._leave_if_forked()
+        if before is None:
+            self._put_down_guards()
         for prepare in self.before_results:
             prepare()
         with self.lock:
@@ -431,7 +479,7 @@ class Worker(Owner):
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         """An error of a task as it travels; what: the task, or its item."""
-        return tasks.failure(error, "%s, %s" % (self._where, what), self._sent)
+        return tasks.failure(error, "%s, %s" % (self.where, what), self._sent)
 
     def _leave_if_forked(self, error: Optional[BaseException] = None) -> None:
         """A task has forked, and its child has come to the task's end: it must not go on as a second worker."""

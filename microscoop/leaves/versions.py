@@ -1,0 +1,110 @@
+"""Whether a function is still the one that it was: a digest of its code and of what it uses.  Pure; for journal.py.
+
+What it uses: the functions, classes and plain constants (numbers, texts) of its module that it names, and what those
+name in turn.  Comments and places in the file make no difference; another minor version of Python does.
+"""
+from __future__ import annotations
+
+import dis
+import functools
+import pickle
+from hashlib import blake2b
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Iterator, List, Set, Tuple
+from weakref import WeakKeyDictionary
+
+from .. import tasks
+from ..hooks import Dressed
+
+
+class Versions:
+    """Remembers the functions that it has looked at."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+    def of(self, function: Any) -> Tuple[str, str]:
+        """Name and version of any callable; builtin ones have no version."""
+        inner = _inner(function)
+        if not hasattr(inner, "__qualname__"):
+            inner = type(inner)
+        name = "%s.%s" % (inner.__module__, inner.__qualname__)
+        if not isinstance(inner, FunctionType):
+            return name, _version(inner)
+        if inner not in self._known:
+            self._known[inner] = _version(inner)
+        return name, self._known[inner]
+
+
+def _inner(function: Any) -> Any:
+    """The function in what is wrapped around it; that which the pickle of the whole cannot tell."""
+    while True:
+        if isinstance(function, Dressed):
+            function = function.function
+        elif isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, (MethodType, staticmethod, classmethod)):
+            function = function.__func__
+        elif hasattr(function, "__wrapped__") and not isinstance(function, FunctionType):
+            function = function.__wrapped__        # functools.lru_cache
+        else:
+            return function
+
+
+def _version(thing: Any) -> str:
+    digest, queue, seen = blake2b(digest_size=16), [thing], set()
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, type):
+            queue += [_inner(member) for member in vars(thing).values() if isinstance(_inner(member), FunctionType)]
+            queue += [base for base in thing.__bases__ if base.__module__ == thing.__module__]
+        elif isinstance(thing, FunctionType):
+            digest.update(repr((_described(thing.__code__), _default(thing))).encode())
+            for name, value in _uses(thing):
+                if type(value) in tasks.ATOMS:
+                    digest.update(repr((name, value)).encode())
+                else:
+                    queue.append(value)
+    return digest.hexdigest()
+
+
+def _uses(function: FunctionType) -> Iterator[Any]:
+    """The names of a function, with their values: variables of the functions around it, and of its module."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            yield name, _inner(cell.cell_contents)
+        except ValueError:                         # it has no value yet
+            continue
+    for name in sorted(_globals(function.__code__)):
+        value = _inner(function.__globals__.get(name))
+        if type(value) in tasks.ATOMS or getattr(value, "__module__", None) == function.__module__:
+            yield name, value
+
+
+def _globals(code: CodeType) -> Set[str]:
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(_globals(const) for const in code.co_consts if isinstance(const, CodeType)))
+
+
+def _described(value: Any) -> Any:
+    """A constant or code, without what changes from run to run or with its place in the file."""
+    if isinstance(value, CodeType):
+        return [value.co_code, value.co_names, getattr(value, "co_exceptiontable", b""), value.co_argcount,
+                value.co_kwonlyargcount, value.co_flags, _each(value.co_consts)]
+    if isinstance(value, tuple):
+        return _each(value)
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else value
+
+
+def _each(values: Any) -> List[Any]:
+    return [_described(value) for value in values]
+
+
+def _default(function: FunctionType) -> Any:
+    try:
+        return pickle.dumps((function.__defaults__, function.__kwdefaults__), tasks.PROTOCOL)
+    except Exception:                              # a default that cannot be pickled: its place says nothing
+        return None
