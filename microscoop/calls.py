@@ -29,6 +29,7 @@ class Call:
     def __init__(self, number: int, function: bytes, chunksize: Optional[int] = None, parent: object = None) -> None:
         self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
         self.count = 0                             # items known so far
+        self.whole = True                          # no more items will come
         self.error: Optional[BaseException] = None  # of the input, after those items
         self.begun = False                         # somebody began to consume
         self.consumer: Any = None                  # weakly, who will

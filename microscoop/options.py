@@ -140,6 +140,9 @@ def _parser() -> _Parser:
     add("--wait", metavar="SECONDS", type=_seconds,
         help="once one host is ready, how long the script waits for the others (default: 10)")
     add("--strict", action="store_true", help="stop if any host cannot be started")
+    add("--progress", action=Leaf, dest="progress", nargs=0, const=True,
+        help="on a terminal, a line about maps that last over a second, with -q too (default: without -q)")
+    add("--no-progress", action=Leaf, dest="progress", nargs=0, const=False, help="no such line")
     add("--report", metavar="FILE", action=Leaf, dest="record.report",
         help="write a page (HTML) of the run: what each worker did when, and the slowest tasks")
     add("--trace", metavar="FILE", action=Leaf, dest="record.trace",

@@ -89,6 +89,7 @@ class Owner:
         self.sent: Dict[int, Any] = {}             # serial -> Future
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
+        self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
         self._callbacks: Optional[Callbacks] = None
         self._credit = 0
         self._told = False                         # the broker knows that we need credit
@@ -133,6 +134,8 @@ class Owner:
                 if not entry.left:
                     self.queue.append(entry)
                 entry.extend(columns)
+                for tell in self.pushes:
+                    tell()
             else:
                 self.queue.append(entry)
             self.items += len(columns[0]) if columns else 1

@@ -57,7 +57,7 @@ def enter_worker(value: object, worker: Worker, settings: Settings) -> None:
 
 
 def unpacked(body: bytes) -> Tuple[int, Iterator[Tuple[int, ...]], Dict[str, Any]]:
-    """The sender's clock, spans and news (names in order, slow tasks) of a Remark.  Raises ValueError or struct.error."""
+    """The sender's clock, spans and news (names, slow tasks) of a Remark.  Raises ValueError or struct.error."""
     sent, count = HEAD.unpack_from(body, len(TAG))
     at = len(TAG) + HEAD.size
     end = at + count * SPAN.size

@@ -70,11 +70,11 @@ def _about(run: Run) -> str:
 
 def _figures(run: Run, totals: Totals) -> str:
     figures: List[Tuple[str, str, str]] = [
-        ("Tasks", "{:,}".format(totals.tasks), ""), ("Run time", _seconds(run.duration), ""),
+        ("Tasks", f"{totals.tasks:,}", ""), ("Run time", _seconds(run.duration), ""),
         ("Workers busy", "%.0f %%" % (100 * totals.busy), ""),
-        ("Failed", "{:,}".format(totals.failed), "bad" if totals.failed else ""),
+        ("Failed", f"{totals.failed:,}", "bad" if totals.failed else ""),
         ("Workers lost", str(totals.deaths), "bad" if totals.deaths else ""),
-        ("Run again", "{:,}".format(totals.retries), "odd" if totals.retries else "")]
+        ("Run again", f"{totals.retries:,}", "odd" if totals.retries else "")]
     if totals.moved:
         figures.append(("Large data", "%.1f MiB" % (totals.moved / 2 ** 20), ""))
     return "\n".join('<div><dt>%s</dt><dd class="%s">%s</dd></div>' % (name, kind, value)
@@ -90,7 +90,7 @@ def _functions(run: Run) -> str:
             row[1] += task.took
             row[2] = max(row[2], task.took // task.items)
     order = sorted(range(len(table)), key=lambda name: -table[name][1])
-    return _rows((('<i class="swatch" data-name="%d"></i>%s' % (name, escape(run.names[name])), "{:,}".format(tasks),
+    return _rows((('<i class="swatch" data-name="%d"></i>%s' % (name, escape(run.names[name])), f"{tasks:,}",
                    _seconds(took), _seconds(took / tasks), _seconds(longest))
                   for name in order[:50] for tasks, took, longest in [table[name]]), "lrrrr")
 
@@ -246,7 +246,8 @@ th:last-child, td:last-child { padding-right: 0; }
 .r { text-align: right; }
 td code { white-space: pre-wrap; overflow-wrap: anywhere; font: 12px/1.4 ui-monospace, Menlo, Consolas, monospace; }
 td .bar { display: block; min-width: 92px; padding-left: 6px; border-radius: 3px;
-  background: linear-gradient(color-mix(in srgb, var(--busy) 28%, transparent) 0 0) no-repeat 0 / calc(var(--part) * 100%); }
+  background: linear-gradient(color-mix(in srgb, var(--busy) 28%, transparent) 0 0) no-repeat;
+  background-size: calc(var(--part) * 100%) 100%; }
 tr[data-at] { cursor: pointer; } tr[data-at]:hover td { background: var(--lane); }
 .none { color: var(--soft); }
 #marks td:nth-child(3) { white-space: normal; }
@@ -275,8 +276,8 @@ footer { color: var(--soft); font-size: 12px; }
 </section>
 <div class="pair">
 <section class="wide"><div class="top"><h2>Functions</h2></div>
-<table id="functions"><thead><tr><th>function<th class="r">tasks<th class="r">in all<th class="r">mean<th class="r">longest
-</thead><tbody>{{FUNCTIONS}}</tbody></table></section>
+<table id="functions"><thead><tr><th>function<th class="r">tasks<th class="r">in all<th class="r">mean
+<th class="r">longest</thead><tbody>{{FUNCTIONS}}</tbody></table></section>
 <section class="wide"><div class="top"><h2>Deaths and retries</h2></div>
 <table id="marks"><thead><tr><th>what<th>where<th>how<th class="r">at</thead><tbody>{{MARKS}}</tbody></table></section>
 </div>
@@ -745,7 +746,8 @@ addEventListener("resize", () => requestAnimationFrame(draw));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", start);
 const sum = (list, value) => list.reduce((all, one) => all + value(one), 0);
 Object.assign(document.body.dataset, {
-  tasks: sum(data.lanes, lane => sum([...lane.items], items => items)), spans: sum(data.lanes, lane => lane.took.length),
+  tasks: sum(data.lanes, lane => sum([...lane.items], items => items)),
+  spans: sum(data.lanes, lane => lane.took.length),
   lanes: data.lanes.length, hosts: data.hosts.length, waits: sum(data.lanes, lane => lane.waits.length),
   transfers: sum(data.lanes, lane => lane.moves.length),
   failed: sum(data.lanes, lane => lane.failed.length), deaths: data.marks.filter(mark => mark[3] !== "retry").length,

@@ -284,11 +284,12 @@ class Recorder(Watcher):
             self._awake(lane, lane.down or end)
             shift = self._zero - ahead.get(lane.host, 0)
             spans, slow = _unfolded(opened[lane.number], names)
-            slowest += [Slow(took // 1000, (began - shift) // 1000, *rest, lane.host, lane.number) for took, began, *rest in slow]
+            slowest += [Slow(took // 1000, (began - shift) // 1000, item, name, text, lane.host, lane.number)
+                        for took, began, item, name, text in slow]
             self._settle(lane, spans, shift, names, end)
         slowest.sort(reverse=True)
         command = " ".join(filter(None, (self._job.script, *self._job.args)))
-        seen = {one.host for one in (*lanes, *self._marks)}
+        seen = {lane.host for lane in lanes} | {mark.host for mark in self._marks}
         hosts = [share.host.name for share in self._job.shares if share.host.name in seen]
         return Run(command, self._began, self._us(end), status, hosts, lanes, names.known,
                    slowest[:SLOWEST], self._marks)
@@ -363,13 +364,11 @@ def placed(spans: List[Tuple[int, ...]]) -> Iterator[Tuple[int, int]]:
     on while what ran meanwhile is not done: these two overlap, and need two tracks."""
     tracks: List[List[int]] = []
     for began, ended, *_ in spans:
-        for track, ends in enumerate(tracks):
+        for ends in tracks:
             while ends and ends[-1] <= began:
                 ends.pop()
-            if not ends or ends[-1] >= ended:
-                break
-        else:
-            track, ends = len(tracks), []
-            tracks.append(ends)
-        yield track, len(ends)
-        ends.append(ended)
+        track = next((i for i, ends in enumerate(tracks) if not ends or ends[-1] >= ended), len(tracks))
+        if track == len(tracks):
+            tracks.append([])
+        yield track, len(tracks[track])
+        tracks[track].append(ended)
