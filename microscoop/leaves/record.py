@@ -12,7 +12,7 @@ import os
 import threading
 from struct import Struct
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 from microscoop import tasks
 from microscoop.errors import UsageError
@@ -56,12 +56,12 @@ def enter_worker(value: object, worker: Worker, settings: Settings) -> None:
     worker.before_results.append(clerk.end_of_block)
 
 
-def unpacked(body: bytes) -> Tuple[int, Iterator[Tuple[int, ...]], Dict[str, Any]]:
+def unpacked(body: bytes) -> Tuple[int, List[Tuple[int, ...]], Dict[str, Any]]:
     """The sender's clock, spans and news (names, slow tasks) of a Remark.  Raises ValueError or struct.error."""
     sent, count = HEAD.unpack_from(body, len(TAG))
     at = len(TAG) + HEAD.size
     end = at + count * SPAN.size
-    return sent, SPAN.iter_unpack(body[at:end]), json.loads(body[end:] or "{}")
+    return sent, list(SPAN.iter_unpack(body[at:end])), json.loads(body[end:]) if len(body) > end else {}
 
 
 class Span:

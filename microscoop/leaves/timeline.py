@@ -6,6 +6,7 @@ for half of the round trip that was measured at the start, so it is off by less 
 """
 from __future__ import annotations
 
+import gc
 import os
 import time
 from struct import error as StructError
@@ -153,6 +154,7 @@ class Recorder(Watcher):
 
     def close(self, status: int) -> None:
         """Write the files."""
+        gc.disable()                               # much is made here, nothing is thrown away, and this process ends
         run = self._run(status)
         for option, path in self._paths.items():
             if option == "report":
@@ -275,7 +277,7 @@ class Recorder(Watcher):
     def _run(self, status: int) -> Run:
         end = clock()
         lanes, names, slowest = list(self._lanes.values()), _Names(), []
-        opened = {lane.number: [(at, *unpacked(body)) for at, body in _sound(lane.remarks)] for lane in lanes}
+        opened = {lane.number: list(_opened(lane.remarks)) for lane in lanes}
         ahead = {host: self._ahead(host, opened) for host in self._hosts}
         for (worker, _, _, _), (start, stop, size, out) in self._streams.items():
             if worker in self._lanes:
@@ -314,8 +316,8 @@ class Recorder(Watcher):
             began, ended = (moment - self._zero + shift for moment in (last, max(lane.seen_last, last)))
             spans.append((began, ended, 0, missing, names.number("(not timed)"), 0))
         spans.sort(key=lambda span: (span[0], -span[1]))
-        lane.tasks = [Task((began - shift) // 1000, max((ended - began) // 1000, 1), item, items, name,
-                           bool(flags & FAILED), track, depth)
+        lane.tasks = [Task((began - shift) // 1000, (ended - began) // 1000 or 1, item, items, name,
+                           flags & FAILED != 0, track, depth)
                       for (began, ended, item, items, name, flags), (track, depth) in zip(spans, placed(spans))]
         lane.lost = [(self._us(max(start, last)), self._us(stop), what) for start, stop, what in lane.lost]
         lane.waits = [(self._us(start), self._us(stop)) for start, stop in lane.waits]
@@ -336,14 +338,14 @@ class _Names:
         return self._numbers[name]
 
 
-def _sound(remarks: List[Tuple[int, bytes]]) -> Iterator[Tuple[int, bytes]]:
-    """Those that can be read: a task may have written to the descriptor that leads here."""
+def _opened(remarks: List[Tuple[int, bytes]]) -> Iterator[Tuple[int, int, List[Tuple[int, ...]], Dict[str, Any]]]:
+    """Arrival, departure, spans and news of those that can be read: a task may have written to the descriptor that
+    leads here."""
     for at, body in remarks:
         try:
-            unpacked(body)
+            yield (at, *unpacked(body))
         except (ValueError, StructError):
             continue
-        yield at, body
 
 
 def _unfolded(opened: List[Any], names: _Names) -> Tuple[List[Tuple[int, ...]], List[List[Any]]]:
@@ -363,12 +365,15 @@ def placed(spans: List[Tuple[int, ...]]) -> Iterator[Tuple[int, int]]:
     """(track, depth) of each span: in a track, a span lies inside another or apart from it.  A task that waited may go
     on while what ran meanwhile is not done: these two overlap, and need two tracks."""
     tracks: List[List[int]] = []
-    for began, ended, *_ in spans:
+    for span in spans:
+        began, ended, track = span[0], span[1], 0
         for ends in tracks:
             while ends and ends[-1] <= began:
                 ends.pop()
-        track = next((i for i, ends in enumerate(tracks) if not ends or ends[-1] >= ended), len(tracks))
-        if track == len(tracks):
+            if not ends or ends[-1] >= ended:
+                break
+            track += 1
+        else:
             tracks.append([])
         yield track, len(tracks[track])
         tracks[track].append(ended)
