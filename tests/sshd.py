@@ -24,23 +24,23 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 from tests.harness import until
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-FORBID_SKIP = os.environ.get("MICROSCOOP_FORBID_SKIP", "").split(",")
+FORBID_SKIP = os.environ.get("MICROSCOOP_FORBID_SKIP", "").replace(",", " ").split()
 
 
 def missing(*programs: str) -> List[str]:
     return [program for program in programs if not shutil.which(program, path=PATH)]
 
 
-def requires(reason: str) -> Any:
-    """A decorator for a test or a class: skip it for this reason, fail where skips are forbidden; "" means run it."""
+def requires(reason: str, what: str = "ssh") -> Any:
+    """A decorator for a test or a class: skip it for this reason, fail where such skips are forbidden; "" means run."""
     if not reason:
         return lambda test: test
-    return _failing(reason) if "ssh" in FORBID_SKIP else unittest.skip(reason)
+    return _failing(reason, what) if what in FORBID_SKIP else unittest.skip(reason)
 
 
-def _failing(reason: str) -> Any:
+def _failing(reason: str, what: str) -> Any:
     def fail(*_: Any) -> None:
-        raise AssertionError(reason + " (MICROSCOOP_FORBID_SKIP=ssh makes this skip a failure)")
+        raise AssertionError(f"{reason} (MICROSCOOP_FORBID_SKIP has {what!r}: this skip is a failure)")
 
     def decorate(test: Any) -> Any:
         if not isinstance(test, type):
