@@ -24,7 +24,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 from microscoop import broker
 from microscoop.hooks import Stage, Watcher
 from microscoop.owner import Owner
-from microscoop.protocol import ALONE, CHARGED, ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
+from microscoop.protocol import CHARGED, ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
 
 SHOWN, DRAWING, OUT, ERR, ASKING, PARTIAL, ENDLESS = range(7)      # bytes of the shared memory
 ERASE = b"\r\033[K"
@@ -229,14 +229,13 @@ class Progress(Watcher):
     def _sent(self, process: int, message: Any) -> None:
         if isinstance(message, Block):
             self._busy.add(process)
-            if self._doubted:
-                items = {(message.owner, message.call, message.first + i) for i in range(message.items)}
-                self._again += len(self._doubted & items)
-                self._doubted -= items
+            if (message.owner, message.call, message.first) in self._doubted:  # these come one a block
+                self._doubted.remove((message.owner, message.call, message.first))
+                self._again += 1
         elif isinstance(message, Lost):
             self._take_off(process, message)
-            if message.verdict in (CHARGED, ALONE):
-                self._doubted.update((process, message.call, message.first + i) for i in range(message.items))
+            if message.verdict == CHARGED:
+                self._doubted.add((process, message.call, message.first))
         elif isinstance(message, Result) and self._take_off(process, message):
             self._done += message.items
 
@@ -267,10 +266,16 @@ class Progress(Watcher):
             return
         now = time.monotonic()
         left = self._since + WAIT - now
-        if left <= 0.001 and _in_front():
-            width = os.get_terminal_size(2).columns or 80  # each time: it may be another by now; 0: it does not say
-            self.screen.draw(self._line(now)[:width - 1].encode())
-        self._loop.after(PERIOD if left <= 0.001 else left, self._tick)
+        if left > 0.001:
+            self._loop.after(left, self._tick)
+            return
+        self._loop.after(PERIOD, self._tick)
+        try:
+            if os.tcgetpgrp(2) == os.getpgrp():    # else we run in the background
+                width = os.get_terminal_size(2).columns or 80  # it may change; 0: it does not say
+                self.screen.draw(self._line(now)[:width - 1].encode())
+        except OSError:                            # not our terminal, or it is gone
+            return
 
     def _line(self, now: float) -> str:
         self._samples.append((now, self._done))
@@ -294,14 +299,6 @@ class Progress(Watcher):
         if self._again:
             parts.append("%d run again" % self._again)
         return ", ".join(parts)
-
-
-def _in_front() -> bool:
-    """Whether we are what the terminal shows, and no job in the background."""
-    try:
-        return os.tcgetpgrp(2) == os.getpgrp()
-    except OSError:                                # not our terminal, or it is gone
-        return False
 
 
 def _pace(rate: float) -> str:

@@ -156,7 +156,8 @@ class Clerk:
         if upto <= page.told:
             return
         flags = HOME if page.run.home else 0
-        if any(map(tasks.failed, page.run.done[page.told:upto])):
+        outcomes = page.run.done[page.told:upto]
+        if not tasks.ATOMS.issuperset(map(type, outcomes)) and any(map(tasks.failed, outcomes)):
             flags |= FAILED
         name = _name(_sent(page.function, page.arguments)[0])
         with self._lock:
@@ -198,11 +199,11 @@ class Clerk:
 
     def _number(self, name: str) -> int:
         """What stands for it in spans; the lock is held."""
+        if len(self._names) == 1000 and name not in self._names:   # they are made up as the run goes on
+            return 999
         if name not in self._names:
-            if len(self._names) >= 1000:           # names that are made up as the run goes on
-                name = "..."
+            self._names[name] = len(self._names)
             self._news.setdefault("names", []).append(name)
-            return self._names.setdefault(name, len(self._names))
         return self._names[name]
 
     # The slowest

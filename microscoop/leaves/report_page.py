@@ -140,8 +140,13 @@ def _data(run: Run) -> Dict[str, Any]:
     while sum(map(len, lanes)) > MOST:
         quantum *= 2
         lanes = [_thinned(tasks, quantum) for tasks in lanes]
+    waits, least = [lane.waits for lane in run.lanes], 100
+    while sum(map(len, waits)) > MOST // 10:
+        least *= 2
+        waits = [[(start, stop) for start, stop in one if stop - start > least] for one in waits]
     return {"duration": run.duration, "hosts": run.hosts, "names": run.names,
-            "lanes": [_lane(lane, tasks, run.hosts.index(lane.host)) for lane, tasks in zip(run.lanes, lanes)],
+            "lanes": [dict(_lane(lane, tasks), host=run.hosts.index(lane.host), waits=naps)
+                      for lane, tasks, naps in zip(run.lanes, lanes, waits)],
             "marks": [[mark.at, run.hosts.index(mark.host), mark.worker, mark.kind, mark.text] for mark in run.marks]}
 
 
@@ -162,20 +167,20 @@ def _thinned(tasks: List[Task], quantum: int) -> List[Task]:
     return kept
 
 
-def _lane(lane: Lane, tasks: List[Task], host: int) -> Dict[str, Any]:
+def _lane(lane: Lane, tasks: List[Task]) -> Dict[str, Any]:
     """A lane in columns: starts and items as steps from one to the next, which are short."""
     depths: Dict[int, int] = {}
     for task in tasks:
         depths[task.track] = max(depths.get(task.track, 0), task.depth + 1)
     bases = [sum(depths[before] for before in range(track)) for track in range(len(depths))]
     starts, items = [task.start for task in tasks], [task.item for task in tasks]
-    return {"number": lane.number, "host": host, "up": lane.up, "down": lane.down,
+    return {"number": lane.number, "up": lane.up, "down": lane.down,
             "tops": bases, "rows": min(max(sum(depths.values()), 1), ROWS),
             "start": _steps(starts), "took": [task.took for task in tasks], "item": _steps(items),
             "items": _same([task.items for task in tasks]), "name": _same([task.name for task in tasks]),
             "failed": [place for place, task in enumerate(tasks) if task.failed],
             "row": _same([bases[task.track] + task.depth for task in tasks]),
-            "waits": lane.waits, "lost": lane.lost, "moves": lane.transfers}
+            "lost": lane.lost, "moves": lane.transfers}
 
 
 def _steps(numbers: List[int]) -> List[int]:

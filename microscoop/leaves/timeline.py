@@ -7,7 +7,6 @@ for half of the round trip that was measured at the start, so it is off by less 
 from __future__ import annotations
 
 import gc
-import os
 import time
 from struct import error as StructError
 from time import perf_counter_ns as clock
@@ -17,7 +16,6 @@ from microscoop import broker
 from microscoop.hooks import Watcher
 from microscoop.job import Job
 from microscoop.protocol import (
-    ALONE,
     CHARGED,
     DONE,
     KEPT,
@@ -84,8 +82,8 @@ class Mark(NamedTuple):
 class Lane:
     """A worker."""
 
-    def __init__(self, host: str, number: int, now: int) -> None:
-        self.host, self.number = host, number
+    def __init__(self, host: str, number: int, now: int, agent: int = 0) -> None:
+        self.host, self.number, self.agent = host, number, agent
         self.up, self.down = now, 0                # microseconds from the start of the run, once it is over
         self.tasks: List[Task] = []
         self.lost: List[Tuple[int, int, str]] = []     # start, end, what it was on when it died
@@ -115,10 +113,10 @@ class Recorder(Watcher):
 
     def __init__(self, paths: Dict[str, str], job: Job, report: Reporter) -> None:
         self._paths, self._job, self._report = paths, job, report
-        self._folder = os.getcwd()
         self._zero, self._began = clock(), time.time()
         self._lanes: Dict[int, Lane] = {}
-        self._hosts: Dict[str, float] = {}         # name -> the way there in nanoseconds, the head's first
+        self._agents: List[float] = []             # the way there in nanoseconds, the head's first
+        self._agent: Dict[str, int] = {}           # host -> place of its last agent; a host may come back
         self._marks: List[Mark] = []
         self._doubted: Set[Tuple[int, int, int]] = set()   # owner, call, item: to be run again after a death
         self._sizes: Dict[Tuple[int, int, int], int] = {}  # owner, call, first item -> bytes
@@ -148,7 +146,8 @@ class Recorder(Watcher):
                 elif type(action.message) is Lost:
                     self._lost(action.process, action.message)
             elif isinstance(action, broker.Start) and action.kind == WORKER:
-                self._lanes[action.process] = Lane(action.host, action.process, now)
+                self._lanes[action.process] = Lane(action.host, action.process, now,
+                                                   self._agent.get(action.host, 0))
             elif isinstance(action, broker.Over):
                 self._over = True
 
@@ -162,7 +161,7 @@ class Recorder(Watcher):
             else:
                 from .trace_events import events as render
             try:
-                with open(os.path.join(self._folder, path), "w", encoding="utf-8", errors="backslashreplace") as file:
+                with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
                     file.writelines(render(run))
             except OSError as error:               # it could be written at the start; the run itself is what it was
                 self._report.error("--%s: cannot write %r: %s" % (option, path, error.strerror))
@@ -170,7 +169,8 @@ class Recorder(Watcher):
     # What happens to hosts and workers
 
     def _host_up(self, event: broker.HostUp, now: int) -> None:
-        self._hosts[event.host] = event.round_trip * 1e9 / 2
+        self._agent[event.host] = len(self._agents)
+        self._agents.append(event.round_trip * 1e9 / 2)
 
     def _process_up(self, event: broker.ProcessUp, now: int) -> None:
         if event.process in self._lanes:
@@ -197,8 +197,8 @@ class Recorder(Watcher):
         self._marks.append(Mark((now - self._zero) // 1000, host, worker, kind, text.partition("\n")[2] or text))
 
     def _lost(self, owner: int, message: Lost) -> None:
-        if message.verdict in (CHARGED, ALONE):
-            self._doubted.update((owner, message.call, message.first + i) for i in range(message.items))
+        if message.verdict == CHARGED:
+            self._doubted.add((owner, message.call, message.first))
 
     def _given(self, process: int, block: Block, now: int) -> None:
         lane = self._lanes.get(process)
@@ -206,11 +206,9 @@ class Recorder(Watcher):
             return
         self._awake(lane, now)
         lane.given = now
-        if self._doubted:
-            again = self._doubted.intersection((block.owner, block.call, block.first + i) for i in range(block.items))
-            self._doubted -= again
-            for _, _, item in sorted(again):
-                self._mark(now, lane.host, process, "retry", "item %d is run again" % item)
+        if (block.owner, block.call, block.first) in self._doubted:    # these come one a block
+            self._doubted.remove((block.owner, block.call, block.first))
+            self._mark(now, lane.host, process, "retry", "item %d is run again" % block.first)
 
     # What workers say
 
@@ -278,13 +276,13 @@ class Recorder(Watcher):
         end = clock()
         lanes, names, slowest = list(self._lanes.values()), _Names(), []
         opened = {lane.number: list(_opened(lane.remarks)) for lane in lanes}
-        ahead = {host: self._ahead(host, opened) for host in self._hosts}
+        ahead = [self._ahead(agent, opened) for agent in range(len(self._agents))] or [0]
         for (worker, _, _, _), (start, stop, size, out) in self._streams.items():
             if worker in self._lanes:
                 self._lanes[worker].transfers.append(Transfer(self._us(start), self._us(stop), size, bool(out)))
         for lane in lanes:
             self._awake(lane, lane.down or end)
-            shift = self._zero - ahead.get(lane.host, 0)
+            shift = self._zero - ahead[lane.agent]
             spans, slow = _unfolded(opened[lane.number], names)
             slowest += [Slow(took // 1000, (began - shift) // 1000, item, name, text, lane.host, lane.number)
                         for took, began, item, name, text in slow]
@@ -299,13 +297,13 @@ class Recorder(Watcher):
     def _us(self, moment: int) -> int:
         return (moment - self._zero) // 1000
 
-    def _ahead(self, host: str, opened: Dict[int, List[Any]]) -> int:
-        """How much has to be added to that host's clock for ours; this machine's processes share one."""
-        if host == next(iter(self._hosts)):
+    def _ahead(self, agent: int, opened: Dict[int, List[Any]]) -> int:
+        """How much has to be added to the clock of its host for ours; this machine's processes share one."""
+        if agent == 0:
             return 0
-        least = [at - sent for lane in self._lanes.values() if lane.host == host
+        least = [at - sent for lane in self._lanes.values() if lane.agent == agent
                  for at, sent, _, _ in opened[lane.number]]
-        return int(min(least, default=0) - self._hosts[host])
+        return int(min(least, default=0) - self._agents[agent])
 
     def _settle(self, lane: Lane, spans: List[Tuple[int, ...]], shift: int, names: _Names, end: int) -> None:
         """Everything of a lane in microseconds of the run."""
