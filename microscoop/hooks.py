@@ -9,9 +9,10 @@ module has one or more of these functions:
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
-about to run, `Worker.before_results` are called before outcomes are sent, `Owner.pushes` when a call gets items;
-`Remark` carries bytes to the Watchers.  The origin finds these in `Settings.watchers`, as they were when it was forked:
-memory that they share can be used by both.  The `heralds` of Reporter and Outlet are told what is about to be written.
+about to run; `Owner.pushes` are called when a call gets items, `Worker.before_results` before outcomes are sent, with
+which `Worker.remarks` go.  `Remark` carries bytes to the Watchers.  The origin finds these in `Settings.watchers`, as
+they were when it was forked: memory that they share can be used by both.  The `heralds` of Reporter and Outlet are told
+what is about to be written.
 """
 from __future__ import annotations
 

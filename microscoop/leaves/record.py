@@ -1,8 +1,8 @@
 """--report, --trace: what each worker did, and when.  Runs in workers, which time their tasks; `watch` in the launcher.
 
 A task that lasts longer than `_short` is a span of its own; neighbours that are shorter become one span of so many
-items, so that tasks of a microsecond cost two looks at the clock and no record.  Spans go to the launcher in a Remark,
-before the results of their block; timeline.py brings the clocks of all hosts together.
+items, so that tasks of a microsecond cost two looks at the clock and no record.  Spans go to the launcher in Remarks
+with the results of their block; timeline.py brings the clocks of all hosts together.
 """
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Clerk:
     """Notes what the tasks of this worker took."""
 
     def __init__(self, worker: Worker) -> None:
-        self._send = worker.link.send
+        self._remarks = worker.remarks
         self._pid = os.getpid()
         self._lock = threading.Lock()              # two tasks may be at work while one wakes and one ends
         self._here = threading.local()             # .pages: blocks at work in this thread, the innermost last
@@ -223,7 +223,7 @@ class Clerk:
         with self._lock:
             self._news.setdefault("slow", []).append([took, began, item, name, text])
 
-    # To the launcher
+    # With the next outcomes to the launcher
 
     def end_of_block(self) -> None:
         """Note the last items of the block that this thread is through with; say what is noted."""
@@ -246,7 +246,7 @@ class Clerk:
             packed = b"".join([SPAN.pack(s.began, s.ended, s.item, s.items, s.name, s.flags) for s in part])
             extra = json.dumps(news).encode() if news else b""
             news = {}
-            self._send(Remark(b"".join((TAG, HEAD.pack(clock(), len(part)), packed, extra))))
+            self._remarks.append(Remark(b"".join((TAG, HEAD.pack(clock(), len(part)), packed, extra))))
 
 
 def _name(function: Any) -> str:
