@@ -220,8 +220,8 @@ h1 { font-size: 22px; font-weight: 650; letter-spacing: -.01em; margin: 0; overf
 h2 { font-size: 13px; font-weight: 600; margin: 0; }
 header p { color: var(--soft); margin: 2px 0 20px; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 1px; margin: 0 0 16px;
-  background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-dl div { background: var(--card); padding: 12px 16px; }
+  background: var(--card); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
+dl div { box-shadow: 0 0 0 1px var(--line); padding: 12px 16px; }
 dt { color: var(--soft); font-size: 12px; }
 dd { margin: 0; font-size: 21px; font-weight: 600; letter-spacing: -.01em; }
 .bad { color: var(--bad); } .odd { color: var(--odd); }
