@@ -31,6 +31,7 @@ class Call:
         self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
         self.record = record                       # of a leaf: may know outcomes already, and is told of the others
         self.count = 0                             # items known so far
+        self.whole = True                          # no more items will come
         self.error: Optional[BaseException] = None  # of the input, after those items
         self.begun = False                         # somebody began to consume
         self.consumer: Any = None                  # weakly, who will

@@ -14,7 +14,7 @@ import sys
 import threading
 from contextlib import suppress
 from types import FunctionType, ModuleType
-from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from . import futures, hooks
 from .channel import Link
@@ -50,6 +50,7 @@ class Settings(NamedTuple):
     open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
     leaves: Dict[str, Any] = {}        # see hooks.py
     here: Optional[int] = None         # workers of this host; None: one for each core
+    watchers: Sequence[hooks.Watcher] = ()     # on the head, the launcher's, as they were when it forked
 
 
 class Loading(Owner):

@@ -343,6 +343,7 @@ class _Source:
 
     def _add(self, rows: Sequence[Any]) -> None:
         """Queue these items; at one that cannot be pickled the input ends, and the error is raised there."""
+        self.call.whole = self.rows is None
         inputs = [rows] if self._single else zip(*rows)
         try:
             columns = [tasks.column(values, i, self.call.count) for i, values in enumerate(inputs)]

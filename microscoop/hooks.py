@@ -9,13 +9,16 @@ module has one or more of these functions:
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
-about to run, `Worker.guards` are held by a thread while it runs code of tasks, `Worker.before_results` are called
-before outcomes are sent; `Remark` carries bytes to the Watchers.
+about to run, `Worker.guards` are held by a thread while it runs code of tasks; `Owner.pushes` are called when a call
+gets items, `Worker.before_results` before outcomes are sent, with which `Worker.remarks` go.  `Remark` carries bytes to
+the Watchers.  The origin finds these in `Settings.watchers`, as they were when it was forked: memory that they share
+can be used by both.  The `heralds` of Reporter and Outlet are told what is about to be written.
 """
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 if TYPE_CHECKING:
@@ -41,6 +44,11 @@ class Watcher:
 
     def close(self, status: int) -> None:
         """Everything of ours has ended; the run's exit status."""
+
+
+def has(leaf: str) -> bool:
+    """Whether it is there: the folder of leaves may be deleted."""
+    return all(map(find_spec, ("microscoop.leaves", "microscoop.leaves." + leaf)))
 
 
 def watchers(stage: Stage) -> List[Watcher]:

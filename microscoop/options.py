@@ -86,11 +86,15 @@ class _Dropped(argparse.Action):
 
 
 class Leaf(argparse.Action):
-    """An option whose value goes to the leaf that `dest` names (see hooks.py); `const` where it stands without one."""
+    """An option whose value goes to the leaf that `dest` names (see hooks.py); `const` where it stands without one.
+    Where several options are one leaf's, `dest` is LEAF.KEY, and the leaf gets a dict."""
 
     def __call__(self, parser: object, namespace: Any, values: object, option_string: object = None) -> None:
         value = self.const if values is None or values == [] else values
-        namespace.leaves = dict(namespace.leaves, **{self.dest: value})
+        leaf, _, key = self.dest.partition(".")
+        if key:
+            value = dict(namespace.leaves.get(leaf, {}), **{key: value})
+        namespace.leaves = dict(namespace.leaves, **{leaf: value})
 
 
 def _is_option(word: str) -> bool:
@@ -143,6 +147,13 @@ def _parser() -> _Parser:
     add("--wait", metavar="SECONDS", type=_seconds,
         help="once one host is ready, how long the script waits for the others (default: 10)")
     add("--strict", action="store_true", help="stop if any host cannot be started")
+    add("--progress", action=Leaf, dest="progress", nargs=0, const=True,
+        help="on a terminal, a line about maps that last over a second, with -q too (default: without -q)")
+    add("--no-progress", action=Leaf, dest="progress", nargs=0, const=False, help="no such line")
+    add("--report", metavar="FILE", action=Leaf, dest="record.report",
+        help="write a page (HTML) of the run: what each worker did when, and the slowest tasks")
+    add("--trace", metavar="FILE", action=Leaf, dest="record.trace",
+        help="write the same in Chrome's trace-event format, for ui.perfetto.dev")
     add("--dry-run", action="store_true", help="print which host would get how many workers, and stop")
     add("--check", action="store_true", help="contact every host, print a row for each, and stop; needs no script")
     add("--scoop", action=Leaf, nargs=0, const=True, help="run a program that was written for SCOOP, unedited")

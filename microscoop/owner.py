@@ -92,6 +92,7 @@ class Owner:
         self.sent: Dict[int, Any] = {}             # serial -> Future
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
+        self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
         self._callbacks: Optional[Callbacks] = None
         self._credit = 0
         self._told = False                         # the broker knows that we need credit
@@ -139,6 +140,8 @@ class Owner:
                 self.items += entry.left - left
                 if entry.left and not left:
                     self.queue.append(entry)
+                for tell in self.pushes:
+                    tell()
             elif outcomes:
                 entry.record = None
                 self.conclude(entry, next(iter(outcomes[0][1])))

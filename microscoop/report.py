@@ -22,6 +22,7 @@ class Reporter:
 
     def __init__(self, verbose: int) -> None:
         self.verbose = verbose
+        self.heralds: List[Callable[[bytes], None]] = []   # of leaves: told what is about to be written
         self._stream = sys.stderr or open(os.devnull, "w")     # None: it was closed before we began
 
     def info(self, text: str, verbose: int = 0) -> None:
@@ -40,8 +41,11 @@ class Reporter:
     def _say(self, level: str, text: str) -> None:
         now = time.time()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + ",%03d" % (now * 1000 % 1000)
+        line = "[%s] launcher  %-7s %s\n" % (stamp, level, text)
+        for tell in self.heralds:
+            tell(line.encode("utf-8", "backslashreplace"))
         try:
-            self._stream.write("[%s] launcher  %-7s %s\n" % (stamp, level, text))
+            self._stream.write(line)
             self._stream.flush()
         except OSError:                            # nobody reads it; the run goes on
             self._stream = open(os.devnull, "w")
@@ -54,6 +58,7 @@ class Outlet:
     def __init__(self, loop: Loop, descriptor: int) -> None:
         self._loop, self._descriptor = loop, descriptor
         self._queue: Deque[memoryview] = deque()
+        self.heralds: List[Callable[[bytes], None]] = []   # of leaves: told what is about to be written
         self.waiting = 0
         self.queued = 0                            # bytes that were ever queued; less `waiting`, they are out
         self.failure = ""                          # why something is lost, unless nobody reads
@@ -87,6 +92,8 @@ class Outlet:
         """Write while the reader takes it, waiting up to so many seconds for that."""
         while self._queue and (self._file or select.select([], [self._descriptor], [], seconds)[1]):
             part = self._queue[0] if self._file else _lines(self._queue[0])
+            for tell in self.heralds:
+                tell(bytes(part))
             try:
                 count = os.write(self._descriptor, part)
             except OSError as error:               # what tasks print is lost, the run is not

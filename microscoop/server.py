@@ -199,7 +199,7 @@ class Server:
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         job.task_timeout,
                         max(sum(count or 1 for count in known), 1), open_files=self._open_files,
-                        leaves=job.leaves, here=self._head_workers())
+                        leaves=job.leaves, here=self._head_workers(), watchers=self._watchers)
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""

@@ -29,7 +29,7 @@ from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Result, Taken
+from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
@@ -94,6 +94,7 @@ class Worker(Owner):
         self._strangers = 0                        # threads of the user's that wait: nobody must wait for a guard then
         self._unguarded = threading.Condition(self.lock)
         self.before_results: List[Callable[[], None]] = [flush_output]
+        self.remarks: Deque[Remark] = deque()      # of leaves: they go with the next outcomes
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
         self._inbox: Deque[Block] = deque()
@@ -492,7 +493,10 @@ class Worker(Owner):
         """Send what is done; the lock is held, so that parts stay in order.  With the `last` of what this thread had to
         do goes, in one message, that it is idle."""
         count = len(run.done) - run.sent
+        remarks = [] if run.home else [self.remarks.popleft() for _ in range(len(self.remarks))]
         if not count:
+            if remarks:
+                self.link.send(*remarks)
             return
         now = time.perf_counter_ns()
         part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
@@ -507,9 +511,9 @@ class Worker(Owner):
             return
         result = self.streams.fit(result._replace(body=tasks.results(part)))
         if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
-            self.link.send(result, self._rest())
+            self.link.send(*remarks, result, self._rest())
         else:
-            self.link.send(result)
+            self.link.send(*remarks, result)
 
     # The reader thread
 

@@ -24,7 +24,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 from tests.harness import until
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-FORBID_SKIP = os.environ.get("MICROSCOOP_FORBID_SKIP", "").split(",")
+FORBID_SKIP = os.environ.get("MICROSCOOP_FORBID_SKIP", "").replace(",", " ").split()
 
 
 def missing(*programs: str) -> List[str]:

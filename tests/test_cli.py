@@ -95,8 +95,8 @@ DEFAULT = Job(
     wait=10.0, strict=False, verbose=0)
 
 NAMES = "-n --host --hosts --hostfile --tunnel --ssh-executable --python-interpreter --prolog -p --path --send " \
-        "--pythonpath --env --nice --retries --task-timeout --wait --strict --dry-run --check --scoop -v --verbose " \
-        "-q --quiet --version -h --help"
+        "--pythonpath --env --nice --retries --task-timeout --wait --strict --progress --no-progress " \
+        "--report --trace --dry-run --check --scoop -v --verbose -q --quiet --version -h --help"
 
 # words -> what the one sentence must say
 REFUSED: list[tuple[list[str], str]] = [
