@@ -81,9 +81,9 @@ class SkipsThatAreForbidden(unittest.TestCase):
             def test_one(self) -> None:
                 pass
 
-        marked = sshd._failing("install it")(Example)
+        marked = sshd._failing("install it", "ssh")(Example)
         result = unittest.TestResult()
         unittest.defaultTestLoader.loadTestsFromTestCase(marked).run(result)
         self.assertIn("install it", result.errors[0][1])
         with self.assertRaisesRegex(AssertionError, "install it"):
-            sshd._failing("install it")(lambda self: None)(self)
+            sshd._failing("install it", "ssh")(lambda self: None)(self)

@@ -144,6 +144,8 @@ class Clerk:
 
     def _item(self, page: Page, began: int, flags: int) -> None:
         """An item of a block that is a span of its own; those before it may be in none yet."""
+        if os.getpid() != self._pid:               # in a child that the task has forked, perhaps with the lock taken
+            return
         ended = clock()
         index = len(page.run.done)
         self._rest(page, index, began)
@@ -167,7 +169,7 @@ class Clerk:
 
     def _note(self, began: int, ended: int, item: int, task: Task, flags: int, number: int = 0) -> None:
         """A task has ended; number: that of a future, as it was begun."""
-        if os.getpid() != self._pid:               # in a child that the task has forked
+        if os.getpid() != self._pid:
             return
         name = _name(task[0])
         with self._lock:
@@ -241,7 +243,7 @@ class Clerk:
             self._many -= len(spans)
             if self._many < 0:
                 self._short, self._many = 2 * self._short, MANY
-        for at in range(0, len(spans), ROOM):
+        for at in range(0, len(spans) or len(news), ROOM):
             part = spans[at:at + ROOM]
             packed = b"".join([SPAN.pack(s.began, s.ended, s.item, s.items, s.name, s.flags) for s in part])
             extra = json.dumps(news).encode() if news else b""

@@ -180,7 +180,7 @@ class Recorder(Watcher):
         for lane in self._lanes.values():
             if lane.host == event.host and not lane.down:
                 lane.down = now
-        self._mark(now, event.host, 0, "host lost", event.why)
+        self._mark(now, event.host, 0, "host lost", event.why.replace("\nwas lost ", "\n"))
 
     def _died(self, event: broker.ProcessDied, now: int) -> None:
         lane = self._lanes.get(event.process)
