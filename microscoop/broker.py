@@ -15,12 +15,15 @@ tests/ checks it):
   * A result counts only if its sender holds the items.  Nobody holds what a dead process held, and a process number is
     never used again, so a late result finds no holder.
   * Blocks of a dead owner are nowhere.
-  * While a process is idle and an owner has items, a block, a credit or a surplus notice is on its way.
+  * While a process is idle and an owner has items, a block, a credit or a surplus notice is on its way; unless blocks
+    of that owner wait in the stock for workers of another Python.
+  * A block that needs a certain Python goes only there.  It waits while there may be such a worker some day; else its
+    items are answered by a Lost that says so.
 """
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Type, Union
+from collections import defaultdict, deque
+from typing import Any, Callable, DefaultDict, Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Type, Union
 
 from .protocol import (
     ALONE,
@@ -30,6 +33,7 @@ from .protocol import (
     FREED,
     ORIGIN,
     RUNNING,
+    UNMATCHED,
     WORKER,
     Back,
     Block,
@@ -64,6 +68,13 @@ class HostUp(NamedTuple):
     workers: int
     round_trip: float      # seconds
     origin_after: Optional[int] = None
+    minor: int = 0         # of its Python 3
+
+
+class Awaited(NamedTuple):
+    """A host is on its way, and HostUp may follow; or it is so no longer."""
+    host: str
+    awaited: bool = True
 
 
 class Open(NamedTuple):
@@ -96,7 +107,7 @@ class ProcessDied(NamedTuple):
     verdict: int = CHARGED         # on those
 
 
-Event = Union[HostUp, Open, HostDown, ProcessUp, Heard, ProcessDied]
+Event = Union[HostUp, Awaited, Open, HostDown, ProcessUp, Heard, ProcessDied]
 
 
 # What is to be done --------------------------------------------------------------------------------------------------
@@ -151,7 +162,7 @@ class Process:
         self.held: List[Held] = []
         self.credit = 0
         self.surplus = 0
-        self.stock: Deque[Block] = deque()
+        self.stock: Dict[int, Deque[Block]] = {}    # by the minor that they need
         self.pace = (0, 0)         # (call, nanoseconds) that its items took, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
 
@@ -163,12 +174,23 @@ class Process:
         return None
 
 
+class Crew:
+    """The workers of all hosts that have one minor version of Python."""
+    __slots__ = ("minor", "workers", "idle", "ahead")
+
+    def __init__(self, minor: int) -> None:
+        self.minor = minor
+        self.workers = 0           # that are up or are being started
+        self.idle: Dict[int, Process] = {}         # said Idle, and were given nothing since
+        self.ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
+
+
 class Host:
     """A machine, and how its workers fare."""
-    __slots__ = ("name", "round_trip", "processes", "deaths", "missing", "left_out")
+    __slots__ = ("name", "crew", "round_trip", "processes", "deaths", "missing", "left_out")
 
-    def __init__(self, name: str, round_trip: float) -> None:
-        self.name = name
+    def __init__(self, name: str, round_trip: float, crew: Crew) -> None:
+        self.name, self.crew = name, crew
         self.round_trip = int(round_trip * 1e6)
         self.processes: Dict[int, Process] = {}
         self.deaths = 0            # in a row, without a finished task
@@ -178,6 +200,12 @@ class Host:
     def has_workers(self) -> bool:
         """Whether one is up or is being started."""
         return any(process.kind == WORKER for process in self.processes.values())
+
+
+class Turn(NamedTuple):
+    """An owner in line; of two lines the one goes first whose foremost has the lower number."""
+    number: int
+    owner: Process
 
 
 class Broker:
@@ -190,14 +218,15 @@ class Broker:
         self._constants: Dict[bytes, Tuple[Const, int]] = {}   # by name; with who has set it
         self.late = 0                               # results that nobody waits for
         self._workers = 0                           # that are up or are being started
+        self._crews: Dict[int, Crew] = {}           # by minor
+        self._awaited: Set[str] = set()             # hosts that may come
         self._next = 1
         self._stocked = 0                           # blocks
         self._granted = 0                           # credits of owners with a surplus
-        self._turns: Deque[Process] = deque()       # owners with blocks in the stock, in turn
+        self._turns: DefaultDict[int, Deque[Turn]] = defaultdict(deque)     # owners in the stock, by what minor
+        self._turn = 0                              # the number of the last one
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
-        self._idle: Dict[int, Process] = {}         # said Idle, and were given nothing since
         self._busy: Set[int] = set()                # where tasks may be at work, asleep or given out
-        self._ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
         self._listening: Optional[Process] = None   # the origin, once it has said Quiet
         self._actions: List[Action] = []
 
@@ -205,6 +234,8 @@ class Broker:
         """Take in one event."""
         _EVENTS[type(event)](self, event)
         self._give()
+        if self._stocked and not self._awaited:
+            self._give_up()
         self._grant()
         if self._listening is not None:
             self._tell_quiet(self._listening)
@@ -215,12 +246,19 @@ class Broker:
 
     def _host_up(self, event: HostUp) -> None:
         self._host_down(HostDown(event.host, "another agent has come in its place"))
-        host = self.hosts[event.host] = Host(event.host, event.round_trip)
+        self._awaited.discard(event.host)
+        crew = self._crews.setdefault(event.minor, Crew(event.minor))
+        host = self.hosts[event.host] = Host(event.host, event.round_trip, crew)
         kinds = [WORKER] * event.workers
         if event.origin_after is not None:
             kinds.insert(event.origin_after, ORIGIN)
         for kind in kinds:
             self._start(host, kind)
+
+    def _await(self, event: Awaited) -> None:
+        self._awaited.discard(event.host)
+        if event.awaited:
+            self._awaited.add(event.host)
 
     def _open(self, event: Open) -> None:
         self._start(self.hosts[event.host], ORIGIN)
@@ -228,6 +266,7 @@ class Broker:
     def _start(self, host: Host, kind: int) -> None:
         process = Process(self._next, host, kind)
         self._workers += kind == WORKER
+        host.crew.workers += kind == WORKER
         host.processes[self._next] = self._starting[self._next] = process
         self._next += 1
         self._actions.append(Start(host.name, process.number, kind))
@@ -304,9 +343,11 @@ class Broker:
         del process.host.processes[process.number]
         self._starting.pop(process.number, None)
         self.processes.pop(process.number, None)
+        crew = process.host.crew
         self._workers -= process.kind == WORKER
-        self._idle.pop(process.number, None)
-        self._ahead.pop(process.number, None)
+        crew.workers -= process.kind == WORKER
+        crew.idle.pop(process.number, None)
+        crew.ahead.pop(process.number, None)
         self._busy.discard(process.number)
         self._set_surplus(process, 0, 0)
         self._drop_stock(process, 0)
@@ -341,9 +382,11 @@ class Broker:
 
     def _block(self, owner: Process, block: Block) -> None:
         block = block._replace(owner=owner.number)
-        if not owner.stock:
-            self._turns.append(owner)
-        owner.stock.append(block)
+        blocks = owner.stock.get(block.minor)
+        if blocks is None:
+            blocks = owner.stock[block.minor] = deque()
+            self._line_up(owner, block.minor)
+        blocks.append(block)
         self._stocked += 1
         self._set_surplus(owner, block.surplus, max(owner.credit - 1, 0))
 
@@ -378,14 +421,15 @@ class Broker:
             self._busy.discard(process.number)      # else it said so before it got what it holds
         if message.idle == DONE:
             return
-        self._ahead.pop(process.number, None)
+        crew = process.host.crew
+        crew.ahead.pop(process.number, None)
         if message.idle != RUNNING:
             for held in process.held:               # suspended
                 _unload(process, held)
-            self._idle[process.number] = process
+            crew.idle[process.number] = process
         else:
             self._busy.add(process.number)
-            self._idle.pop(process.number, None)
+            crew.idle.pop(process.number, None)
 
     def _result(self, worker: Process, result: Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
@@ -404,8 +448,8 @@ class Broker:
             held.first += result.items
         if held.first == held.end or held.finished:
             _unload(worker, held)
-            if worker.number not in self._idle:
-                self._ahead[worker.number] = worker
+            if worker.number not in worker.host.crew.idle:
+                worker.host.crew.ahead[worker.number] = worker
         if held.first == held.end:
             worker.held.remove(held)
         if result.owner in self.processes:
@@ -415,7 +459,7 @@ class Broker:
     def _split(self, worker: Process, held: Held, at: int) -> None:
         """Let the holding end at this item; the rest becomes one of its own."""
         if at < held.end:
-            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0))
+            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0, 0))
             worker.held.append(rest)
             held.end, held.planned = at, 0
 
@@ -431,7 +475,7 @@ class Broker:
         if held is None or held.finished or message.first + message.items != held.end:
             self.late += 1
             return
-        self._ahead.pop(worker.number, None)        # slower than planned: nothing ahead until its next result
+        worker.host.crew.ahead.pop(worker.number, None)     # slower than planned: nothing ahead until its next result
         held.end = message.first
         if held.first == held.end:
             worker.held.remove(held)
@@ -444,11 +488,20 @@ class Broker:
         self._tell_holders([owner], message.call)
 
     def _drop_stock(self, owner: Process, call: int) -> None:
-        kept = deque(block for block in owner.stock if call and block.call != call)
-        self._stocked -= len(owner.stock) - len(kept)
-        if owner.stock and not kept:
-            self._turns.remove(owner)
-        owner.stock = kept
+        for minor, blocks in list(owner.stock.items()):
+            kept = deque(block for block in blocks if call and block.call != call)
+            self._stocked -= len(blocks) - len(kept)
+            owner.stock[minor] = kept
+            if not kept:
+                self._leave_line(owner, minor)
+
+    def _line_up(self, owner: Process, minor: int) -> None:
+        self._turn += 1
+        self._turns[minor].append(Turn(self._turn, owner))
+
+    def _leave_line(self, owner: Process, minor: int) -> None:
+        del owner.stock[minor]
+        self._turns[minor] = deque(turn for turn in self._turns[minor] if turn.owner is not owner)
 
     def _tell_holders(self, owners: List[Process], call: int) -> None:
         """Nobody wants this call (0: any) of these owners: holders may skip what they have not begun, and whoever has
@@ -497,27 +550,46 @@ class Broker:
 
     def _give(self) -> None:
         """A block to each process that is idle; then ahead of time where the way is long."""
-        while self._turns and self._idle:
-            _, worker = self._idle.popitem()
-            self._hand_over(worker)
-        while self._turns and self._ahead and self._stocked >= self._workers:
-            _, worker = self._ahead.popitem()
-            while self._turns and self._may_go_ahead(worker, _planned(self._turns[0], self._turns[0].stock[0])):
+        for crew in self._crews.values() if self._stocked else ():
+            while crew.idle and self._has_for(crew):
+                _, worker = crew.idle.popitem()
                 self._hand_over(worker)
+            while crew.ahead and self._stocked >= self._workers and self._has_for(crew):
+                _, worker = crew.ahead.popitem()
+                while self._has_for(crew) and self._may_go_ahead(worker):
+                    self._hand_over(worker)
 
-    def _may_go_ahead(self, worker: Process, planned: int) -> bool:
+    def _has_for(self, crew: Crew) -> bool:
+        """Whether there is a block that such workers can run."""
+        return bool(self._turns.get(0) or self._turns.get(crew.minor))
+
+    def _next_for(self, crew: Crew) -> Tuple[Process, int]:
+        """Whose turn it is, and the minor that its block needs: of those for any Python and those for this one, the
+        owner that has waited longer."""
+        plain, own = self._turns.get(0), self._turns.get(crew.minor)
+        if plain and (not own or plain[0].number < own[0].number):
+            return plain[0].owner, 0
+        return own[0].owner, crew.minor  # type: ignore[index]
+
+    def _may_go_ahead(self, worker: Process) -> bool:
         """Blocks on their way and at work should last one round trip, with half of one to spare, and one block more.
         Long ones wait for whoever is idle first, unless there is only one."""
+        owner, minor = self._next_for(worker.host.crew)
+        planned = _planned(owner, owner.stock[minor][0])
         trip = worker.host.round_trip
         enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
         return planned > 0 and (planned < AHEAD * trip or self._workers == 1) and worker.load < enough
 
     def _hand_over(self, worker: Process) -> None:
-        owner = self._turns.popleft()
-        block = owner.stock.popleft()
+        crew = worker.host.crew
+        owner, minor = self._next_for(crew)
+        self._turns[minor].popleft()
+        block = owner.stock[minor].popleft()
         block = block._replace(planned=_planned(owner, block))
-        if owner.stock:
-            self._turns.append(owner)
+        if owner.stock[minor]:
+            self._line_up(owner, minor)
+        else:
+            del owner.stock[minor]
         self._stocked -= 1
         worker.held.append(Held(block))
         worker.load += block.planned
@@ -525,8 +597,19 @@ class Broker:
             owner.spread.setdefault(block.call, set()).add(worker.number)
         self._busy.add(worker.number)
         if block.planned:
-            self._ahead[worker.number] = worker
+            crew.ahead[worker.number] = worker
         self._actions.append(Send(worker.number, block))
+
+    def _give_up(self) -> None:
+        """Give back the blocks for a Python that no worker has, as nobody is awaited who may have it."""
+        for minor, turns in self._turns.items():
+            if minor and turns and (minor not in self._crews or not self._crews[minor].workers):
+                for turn in list(turns):
+                    blocks = turn.owner.stock[minor]
+                    self._stocked -= len(blocks)
+                    self._leave_line(turn.owner, minor)
+                    for block in blocks:
+                        self._lost(Held(block), block.first, block.first + block.items, UNMATCHED)
 
     def _grant(self) -> None:
         """Fill the stock up when a quarter of it is gone; never let an idle process wait for it."""
@@ -534,12 +617,15 @@ class Broker:
             return
         target = STOCK * self._workers
         missing = target - self._stocked - self._granted
-        if missing < max(target // 4, 1):
-            if self._stocked or not self._idle:
-                return
-            missing = len(self._hungry)
-        share = max(missing // len(self._hungry), 1)
-        for owner in list(self._hungry.values()):
+        if missing >= max(target // 4, 1):
+            hungry = list(self._hungry.values())
+        elif any(crew.idle for crew in self._crews.values()):
+            hungry = [owner for owner in self._hungry.values() if not owner.stock]     # else it is for none of those
+            missing = len(hungry)
+        else:
+            return
+        share = max(missing // len(hungry), 1) if hungry else 0
+        for owner in hungry:
             if missing <= 0:
                 break
             blocks = min(share, owner.surplus)
@@ -567,8 +653,8 @@ def _unload(worker: Process, held: Held) -> None:
 
 
 _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
-    HostUp: Broker._host_up, Open: Broker._open, HostDown: Broker._host_down, ProcessUp: Broker._process_up,
-    ProcessDied: Broker._died, Heard: Broker._heard,
+    HostUp: Broker._host_up, Awaited: Broker._await, Open: Broker._open, HostDown: Broker._host_down,
+    ProcessUp: Broker._process_up, ProcessDied: Broker._died, Heard: Broker._heard,
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,

@@ -30,6 +30,7 @@ class Call:
                  record: Any = None) -> None:
         self.number, self.function, self.chunksize, self.parent = number, function, chunksize, parent
         self.record = record                       # of a leaf: may know outcomes already, and is told of the others
+        self.minor = tasks.minor((function,))      # of the Python that alone can run it; 0: any
         self.count = 0                             # items known so far
         self.whole = True                          # no more items will come
         self.error: Optional[BaseException] = None  # of the input, after those items
@@ -83,6 +84,8 @@ class Call:
     def extend(self, columns: Sequence[tasks.Column], outcomes: Sequence[Tuple[int, Any]] = ()) -> None:
         """More items, which follow those known; the outcomes, (first item, outcomes), of those that are not to run."""
         count, first = len(columns[0]), self.count
+        for column in columns if not self.minor else ():
+            self.minor = self.minor or tasks.minor(column if isinstance(column, tuple) else ())
         self._chunks.append(Chunk(self.count, self.count + count, columns))
         self._firsts.append(self.count)
         self._missing[self.count] = count
@@ -114,7 +117,8 @@ class Call:
         self.left -= count
         apart = len(self.function) > APART
         return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
-                     len(self.function) if apart else 0, tasks.body(b"" if apart else self.function, columns))
+                     len(self.function) if apart else 0, self.minor,
+                     tasks.body(b"" if apart else self.function, columns))
 
     def pace(self) -> float:
         """Nanoseconds that an item takes; 0: not known yet."""

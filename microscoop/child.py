@@ -21,6 +21,7 @@ from .channel import Link
 from .errors import Status, UsageError, exit_status
 from .hosts import usable_cores
 from .owner import Owner
+from .program import current, execute
 from .protocol import INLINE, Unfit
 from .tasks import lacking
 from .workers import Worker, flush_output
@@ -90,8 +91,7 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     except UsageError as error:
         print("microscoop: %s" % error, file=sys.stderr, flush=True)
         os._exit(Status.USAGE)
-    module = _module("__main__", settings.script)
-    _leave(_run(settings, owner, module), module)
+    _leave(_run(settings, owner))
 
 
 def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
@@ -108,8 +108,8 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     hooks.enter("process", settings.leaves, settings)
     hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
-        if settings.script:
-            _load(settings.script)
+        if not hooks.replace("load", settings.leaves, settings) and settings.script:
+            execute("__mp_main__", settings.script)
         hooks.enter("worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
@@ -168,28 +168,12 @@ def _arguments(settings: Settings) -> None:
         sys.path.append(home)
 
 
-def _module(name: str, script: str) -> ModuleType:
-    """The module of the script, under both names that pickles may use for it."""
-    module = ModuleType(name)
-    module.__file__ = script
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-    return module
-
-
-def _code(script: str) -> Any:
-    with open(script, "rb") as file:
-        return compile(file.read(), script, "exec", dont_inherit=True)
-
-
-def _load(script: str) -> None:
-    exec(_code(script), _module("__mp_main__", script).__dict__)
-
-
-def _run(settings: Settings, owner: Owner, module: ModuleType) -> int:
+def _run(settings: Settings, owner: Owner) -> int:
     """Run the script; finish what it submitted, unless it failed.  Its exit status."""
     here = os.getpid()
     try:
-        exec(_code(settings.script), module.__dict__)
+        if not hooks.replace("run", settings.leaves, settings):
+            execute("__main__", settings.script)
         _finish(owner, here)
         return Status.OK
     except SystemExit as error:
@@ -216,19 +200,23 @@ def _uncaught(error: BaseException) -> int:
     """Say what Python would say, without our own frames."""
     if isinstance(error, BrokenPipeError) and _deaf(sys.stdout):
         return Status.FAILED                       # `| head`: nobody listens any more, and that is no mishap
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
+    trace = _of_program(error)
     sys.excepthook(type(error), error.with_traceback(trace), trace)
     return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+
+
+def _of_program(error: BaseException) -> Any:
+    """The traceback of an error without our own frames, which stand first."""
+    trace, ours = error.__traceback__, __name__.rpartition(".")[0] + "."
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(ours):
+        trace = trace.tb_next
+    return trace
 
 
 def _report(error: BaseException, sent: bool) -> str:
     """The traceback of an error while loading the script, from the script on; the last line first, for one-line use."""
     import traceback
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
+    trace = _of_program(error)
     last = traceback.format_exception_only(type(error), error)[-1].strip()
     lines = traceback.format_exception(type(error), error, trace)
     return last + "\n" + "".join(lines) + (lacking(error) if sent else "")
@@ -266,13 +254,14 @@ def _let_go(names: Dict[str, Any]) -> None:
                 one.flush()
 
 
-def _leave(status: int, module: ModuleType) -> NoReturn:
+def _leave(status: int) -> NoReturn:
     """End this process as the interpreter would: join threads, run atexit, let go of objects, flush."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         with suppress(BaseException):              # which it has shown, and raises once more before Python 3.10
             atexit._run_exitfuncs()
-        _let_go(vars(module))
+        ours = current()
+        _let_go(ours.names if ours is not None else {})
     except BaseException as error:                 # Ctrl-C meanwhile
         status = exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
     try:

@@ -89,6 +89,19 @@ class WorkerLost(Exception):
         return f"the worker on {self.host} {self.cause} while it ran item {self.item}, which was begun {times}"
 
 
+class NoMatchingWorker(Exception):
+    """No worker has the Python that a function needs which travels by value; python: that one, as in "3.11"."""
+
+    def __init__(self, python: str) -> None:
+        super().__init__(python)
+        self.python = python
+
+    def __str__(self) -> str:
+        return (f"a lambda, or a function that workers cannot find by name, goes to an equal Python only, and no "
+                f"worker runs Python {self.python}: put it at the top of the script or of a module, or name that "
+                f"Python: --python-interpreter python{self.python}")
+
+
 class TaskTimeout(Exception):
     """A task ran longer than --task-timeout allows and was ended with its worker; seconds: the limit."""
 

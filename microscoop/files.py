@@ -40,14 +40,16 @@ class Bundle(NamedTuple):
 class Parcel:
     """All that one run may have to send. script: "" if there is none; raises UsageError for a --send that is not there.
 
-    original: the script's file, links resolved; folder: where that is (sys.path[0]); root: the lowest folder that holds
-    everything; package: instead of microscoop itself.
+    original: the script's file, links resolved; folder: where that is, or where a module is imported from
+    (sys.path[0]); root: the lowest folder that holds everything; package: instead of microscoop itself.
     """
 
-    def __init__(self, script: str, send: Sequence[str] = (), package: Optional[Bundle] = None) -> None:
+    def __init__(self, script: str, send: Sequence[str] = (), package: Optional[Bundle] = None,
+                 folder: str = "") -> None:
         self.script = os.path.abspath(script) if script else ""
         self.original = os.path.realpath(script) if script else os.getcwd()
-        self.folder = os.path.dirname(self.original) if script else self.original
+        self.folder = os.path.realpath(folder) if folder else (
+            os.path.dirname(self.original) if script else self.original)
         self._send = [_placed(path) for path in send]
         self.root = os.path.commonpath([self.folder, *self._send])
         self._contents: list[bytes] = []
@@ -147,7 +149,8 @@ def tree(path: str, above: tuple[str, ...] = ()) -> Iterator[str]:
 def closure(script: str, folder: str) -> dict[str, None]:
     """The script and all files in its folder that it imports, or what these import; packages whole."""
     found: dict[str, None] = {}
-    waiting = [script]
+    top, *below = os.path.relpath(script, folder).split(os.sep)
+    waiting = [script, *(tree(os.path.join(folder, top)) if below else ())]    # -m: the whole package
     while waiting:
         path = waiting.pop()
         if path not in found:

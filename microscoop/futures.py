@@ -273,7 +273,7 @@ def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwa
 def task(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[str, bytes]:
     """The name and the bytes of a task.  Raises as `submit`."""
     try:
-        return getattr(func, "__qualname__", "") or type(func).__name__, tasks.pickled((func, args, kwargs))
+        return getattr(func, "__qualname__", "") or type(func).__name__, tasks.pickled((func, args, kwargs), func)
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
 

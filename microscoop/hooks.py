@@ -7,6 +7,8 @@ module has one or more of these functions:
     enter_process(value, settings)          in the origin and in workers, before the script runs or is loaded
     enter_origin(value, owner, settings)    in the origin, before the script runs
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
+    run_program(value, settings)            in the origin, in the script's place
+    load_program(value, settings)           in a worker, likewise
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
 about to run, `Worker.guards` are held by a thread while it runs code of tasks; `Owner.pushes` are called when a call
@@ -19,7 +21,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 if TYPE_CHECKING:
     from .broker import Action, Event
@@ -60,6 +63,22 @@ def enter(kind: str, leaves: Dict[str, Any], *arguments: Any) -> None:
     """Let them into this process; kind: process, origin or worker."""
     for function, value in _functions("enter_" + kind, leaves):
         function(value, *arguments)
+
+
+def replace(kind: str, leaves: Dict[str, Any], *arguments: Any) -> bool:
+    """Have a leaf run or load something in the script's place; kind: run or load.  False if none does."""
+    for function, value in _functions(kind + "_program", leaves):
+        function(value, *arguments)
+        return True
+    return False
+
+
+def leaf(name: str) -> Optional[ModuleType]:
+    """The leaf of this name, imported now; None if it was deleted."""
+    try:
+        return import_module("microscoop.leaves." + name)
+    except ModuleNotFoundError:
+        return None
 
 
 def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:

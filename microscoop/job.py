@@ -62,6 +62,7 @@ class Job(NamedTuple):
     strict: bool
     verbose: int  # -1 quiet, 0, 1, 2
     leaves: dict[str, Any]  # see hooks.py
+    folder: str = ""  # sys.path[0] of what runs in a script's place; "": that of the script
 
 
 def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[str]]:
@@ -73,18 +74,28 @@ def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[st
         from microscoop.leaves import schedulers
         hosts = schedulers.allocated(os.environ, -1 if options.quiet else options.verbose)
     shares, warning = distribute(hosts, None if options.check else options.n)  # a check leaves no host out
+    leaves = options.leaves
+    if not program and "instead" not in leaves and _may_talk(options):
+        leaves = dict(leaves, instead={})
+    if "instead" in leaves:
+        from microscoop.leaves import instead
+        folder, args = os.getcwd(), tuple(program)
+        script = instead.script(leaves["instead"], folder)
+    else:
+        folder, args = "", tuple(program[1:])
+        script = _script(program, options)
     job = Job(
-        script=_script(program, options), args=tuple(program[1:]), shares=tuple(shares),
+        script=script, args=args, folder=folder, shares=tuple(shares),
         tunnel=options.tunnel, ssh=options.ssh_executable, python=options.python_interpreter,
         prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
         pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
         retries=options.retries, task_timeout=options.task_timeout, wait=options.wait, strict=options.strict,
-        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=_leaves(options))
+        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=_leaves(leaves))
     return job, warning
 
 
-def _leaves(options: Options) -> dict[str, Any]:
-    return dict(options.leaves, debug=True) if os.environ.get("MICROSCOOP_DEBUG") else options.leaves
+def _leaves(leaves: dict[str, Any]) -> dict[str, Any]:
+    return dict(leaves, debug=True) if os.environ.get("MICROSCOOP_DEBUG") else leaves
 
 
 def _read(hostfile: str) -> str:
@@ -95,6 +106,12 @@ def _read(hostfile: str) -> str:
         raise UsageError(f"cannot read the hostfile {hostfile!r}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"the hostfile {hostfile!r} is not UTF-8 text") from None
+
+
+def _may_talk(options: Options) -> bool:
+    """Whether there is somebody to type a program, and no sign that a script was meant."""
+    needless = options.check or options.dry_run or options.scriptless
+    return not needless and not (options.hosts or [""])[-1].endswith(".py") and os.isatty(0)
 
 
 def _script(program: Sequence[str], options: Options) -> str:

@@ -56,18 +56,29 @@ class _Parser(argparse.ArgumentParser):
             count = self._followers(word, rest)
             own += rest[:count]
             del rest[:count]
+            if self._begins_program(word):
+                break
         return own, rest
 
     def _followers(self, word: str, rest: Sequence[str]) -> int:
         """How many of the next words are an option's: none for --path=x and -n6, but one for -vn."""
-        names = [word] if word.startswith("--") else ["-" + letter for letter in word[1:]]
-        known = [self._option_string_actions[name] for name in names if name in self._option_string_actions]
-        valued = [action for action in known if action.nargs in (None, "+")]
+        names, valued = self._read(word)
         if not valued or names[-1] not in valued[0].option_strings:
             return 0
         if valued[0].nargs is None:
             return 1
         return next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
+
+    def _read(self, word: str) -> tuple[list[str], list[argparse.Action]]:
+        """The options in a word, and those of them that take values."""
+        names = [word] if word.startswith("--") else ["-" + letter for letter in word[1:]]
+        known = [self._option_string_actions[name] for name in names if name in self._option_string_actions]
+        return names, [action for action in known if action.nargs in (None, "+")]
+
+    def _begins_program(self, word: str) -> bool:
+        """Whether all that follows this option and its value is the program's."""
+        _, valued = self._read(word)
+        return bool(valued) and valued[0].dest == "instead"
 
     def about_strange(self, word: str) -> str:
         """What is said about an option that there is not."""
@@ -107,13 +118,18 @@ def _ends_hosts(word: str) -> bool:
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python3 -m microscoop", usage="%(prog)s [options] script.py [args ...]", add_help=False,
-        description="Run a script whose futures.map calls spread over processes here and on other machines.",
+        prog="python3 -m microscoop", add_help=False,
+        usage="%(prog)s [options] [script.py | -m MODULE | -c CODE] [args ...]",
+        description="Run a script whose futures.map calls spread over processes here and on other machines; without "
+                    "one, on a terminal, a Python prompt.",
         allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, max_help_position=28, width=100))
     # A given width saves a look at the terminal for each option. The defaults are in the class Options.
     add = parser.add_argument
     either = parser.add_mutually_exclusive_group().add_argument
     loudness = parser.add_mutually_exclusive_group().add_argument
+    add("-m", metavar="MODULE", dest="instead", action=Leaf, type=_named("module"), help="run a module, as python3 -m")
+    add("-c", metavar="CODE", dest="instead", action=Leaf, type=_named("code"),
+        help="run this text; its functions travel to workers by value")
     add("-n", metavar="N", type=_at_least(1), help="workers in all (default: the hosts' counts, or one for each core)")
     either("--host", "--hosts", metavar="H", dest="hosts", nargs="+", action="extend",
            help="hosts, up to the next option, `--` or an existing .py file; named k times: k workers")
@@ -173,6 +189,10 @@ def _at_least(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
         return value
     return read
+
+
+def _named(name: str) -> Callable[[str], dict[str, str]]:
+    return lambda text: {name: text}
 
 
 def _niceness(text: str) -> int:

@@ -22,13 +22,14 @@ from . import tasks
 from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
 from .channel import Link
 from .constants import Constants
-from .errors import TaskTimeout, WorkerLost
+from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
 from .protocol import (
     ALONE,
     CHARGED,
     FREE,
     KEPT,
     OVERDUE,
+    UNMATCHED,
     Block,
     Const,
     Credit,
@@ -345,6 +346,7 @@ class Owner:
             future.state = "RUNNING"
             self.sent[future.serial] = future
         return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0, 0,
+                     tasks.minor(future.task for future in batch),
                      tasks.body(tasks.APPLY, [tuple([future.task for future in batch])]))
 
     # The reader thread
@@ -435,6 +437,8 @@ class Owner:
             self.streams.forget((self.number, message.call, message.first))
             if message.verdict == OVERDUE:
                 self._time_out(message)
+            elif message.verdict == UNMATCHED:
+                self._leave_unmatched(message)
             elif message.verdict != CHARGED or not self._give_up(message):
                 self._back(message)
             self.pushed()
@@ -488,6 +492,10 @@ class Owner:
         host = bytes(message.body).decode().partition("\n")[0]
         item = message.first if message.call else self.sent[message.first].name
         self._fail(message, TaskTimeout(host, item, self._task_timeout or 0))
+
+    def _leave_unmatched(self, message: Lost) -> None:
+        for item in range(message.first, message.first + message.items):
+            self._fail(message._replace(first=item), NoMatchingWorker("%d.%d" % sys.version_info[:2]))
 
     def _fail(self, message: Lost, error: Exception) -> None:
         """This error is the outcome of one item that was lost."""

@@ -38,6 +38,7 @@ class Block(NamedTuple):
     surplus: int      # items that the owner still has
     size: int         # of a body that must be pulled (stream: call, first); 0: it is here
     function: int     # size of a function that travels apart (stream: call, KEPT); 0: it is in the body
+    minor: int        # of the Python 3 that alone can run it, since functions in it travel by value; 0: any
     body: bytes = b""
 
 
@@ -75,12 +76,13 @@ class Lost(NamedTuple):
     call: int
     first: int
     items: int
-    verdict: int      # FREE, CHARGED, ALONE or OVERDUE
+    verdict: int      # FREE, CHARGED, ALONE, OVERDUE or UNMATCHED
     body: bytes = b""
 
 
-# Not begun; begun: counts as an attempt; perhaps begun: run again one a block; begun, and ran too long: not again.
-FREE, CHARGED, ALONE, OVERDUE = range(4)
+# Not begun; begun: counts as an attempt; perhaps begun: run again one a block; begun, and ran too long: not again;
+# not begun, and no worker has the Python that it needs: not again.
+FREE, CHARGED, ALONE, OVERDUE, UNMATCHED = range(5)
 
 
 class Drop(NamedTuple):
@@ -257,7 +259,7 @@ Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Co
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
-    1: (Block, "IIQIIQQQ"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    1: (Block, "IIQIIQQQB"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
     16: (Const, "IIQQQB"), 17: (Named, "IB"),

@@ -185,7 +185,8 @@ class Server:
         self._opened = not self._remote()              # nothing to wait for: the script begins at once
         self._say_threads(self._head, usable_cores(), self._head_workers())
         early = max(usable_cores(), EARLY) if self._opened else None
-        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, 0 if self._given else early))
+        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, 0 if self._given else early,
+                                   sys.version_info[1]))
 
     def _head_workers(self) -> int:
         workers = self._head.share.workers
@@ -193,7 +194,7 @@ class Server:
 
     def _settings(self) -> Settings:
         job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)
-        path0 = sys.path[0] if self._given else os.path.dirname(os.path.realpath(script))
+        path0 = sys.path[0] if self._given else job.folder or os.path.dirname(os.path.realpath(script))
         known = [share.workers for share in job.shares]
         return Settings(self._head.name, script, (job.script, *job.args), path0, job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
@@ -254,9 +255,10 @@ class Server:
             return
         from . import files, launch
         from .feed import Feed
-        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send)
+        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
         start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
         machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self._lost(machine, GONE))
+        self._handle(broker.Awaited(machine.name))
         head = self._head.channel
         if start.process is not None and head is not None:
             self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
@@ -279,7 +281,8 @@ class Server:
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts.get("login", 0) * 1000), 1)
         self._say_threads(machine, facts["cores"], workers)
-        self._handle(broker.HostUp(machine.name, workers, max(facts.get("round_trip", 0), LOCAL_TRIP)))
+        self._handle(broker.HostUp(machine.name, workers, max(facts.get("round_trip", 0), LOCAL_TRIP),
+                                   None, facts["version"][1]))
         if ready.rest:
             self._from_agent(machine, ready.rest)
         self._tell(machine, Ping(int(time.monotonic() * 1e6)))
@@ -288,6 +291,7 @@ class Server:
 
     def _failed(self, machine: Machine, error: HostError) -> None:
         self._close_start(machine)
+        self._handle(broker.Awaited(machine.name, False))
         if self._job.strict and not self._opened:
             raise error
         self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before

@@ -12,36 +12,64 @@ from __future__ import annotations
 import pickle
 import sys
 from itertools import islice
-from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
+from types import FunctionType
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
+from . import hooks, program
 from .errors import RemoteError
 
 PROTOCOL = 5               # known to every Python from 3.8
+BY_VALUE = __name__.rpartition(".")[0] + ".leaves.byvalue"
 ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 
 Column = Sequence[Any]     # a list or range of atoms, or a tuple of pickles
 Failure = Tuple[Optional[bytes], str, str, str]
 
 
-def pickled(value: Any) -> bytes:
-    """The pickle of anything.  Raises what pickling raises."""
-    return pickle.dumps(value, PROTOCOL)
+def pickled(value: Any, function: Any = None) -> bytes:
+    """The pickle of anything: by name what workers have by its name, other functions by value.
+
+    function: the one that is to be run, if it is only a part of the value.  Raises what pickling raises."""
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except Exception:
+        byvalue = hooks.leaf("byvalue")
+        if byvalue is None:
+            raise
+        return bytes(byvalue.pickled(value))
+    ours = program.current()
+    if ours is None:
+        return data
+    if function is None and type(value) is FunctionType:
+        function = value
+    unsure = function is not None and not ours.is_sure_of(function)
+    byvalue = hooks.leaf("byvalue") if unsure or ours.mixed and b"__main__" in data else None
+    return data if byvalue is None else bytes(byvalue.checked(value, data, unsure))
 
 
 def pack(value: Any, what: str) -> bytes:
     """The pickle of an argument, a function or a result.  Raises what pickling raises, with `what` and the way to the
     culprit in its text."""
     try:
-        return pickle.dumps(value, PROTOCOL)
+        return pickled(value)
     except Exception as error:
         raise explained(error, value, what) from error
+
+
+def minor(pickles: Iterable[bytes]) -> int:
+    """The minor version of this Python, if only its like can open one of these pickles, else 0: those with something
+    by value, also in a pickle within, name the leaf that made them."""
+    if BY_VALUE not in sys.modules:                # it has made none
+        return 0
+    name = BY_VALUE.encode()
+    return sys.version_info[1] if any(name in data for data in pickles) else 0
 
 
 def explained(error: Exception, value: Any, what: str) -> Exception:
     """The same kind of error, naming the object that cannot be pickled and the way to it."""
     path, culprit = _culprit(value, what, 0)
-    text = "%s cannot be pickled: %s is %s (%s); send a name, a path or plain data instead" % (
-        what, path, _describe(culprit), error)
+    text = "%s cannot be pickled: %s is %s (%s); %s" % (
+        what, path, _describe(culprit), error, getattr(error, "way_out", "send a name, a path or plain data instead"))
     try:
         return type(error)(text)
     except Exception:                              # an exception class with a signature of its own
@@ -52,7 +80,7 @@ def _culprit(value: Any, path: str, depth: int) -> Tuple[str, Any]:
     """The innermost part of a value that cannot be pickled."""
     for name, part in _parts(value) if depth < 20 else ():
         try:
-            pickle.dumps(part, PROTOCOL)
+            pickled(part)
         except Exception:                          # found one; which kind of error does not matter here
             return _culprit(part, path + name, depth + 1)
     return path, value
@@ -68,6 +96,9 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
     elif isinstance(value, (set, frozenset)):
         for part in value:
             yield "{%.40r}" % (part,), part
+    elif isinstance(value, FunctionType) and BY_VALUE in sys.modules:
+        for name, part in sys.modules[BY_VALUE].brings(value).items():
+            yield " (%s), its variable %s" % (value.__qualname__, name), part
     elif hasattr(value, "__self__") and not isinstance(value.__self__, type(sys)):
         yield ".__self__", value.__self__
     elif hasattr(value, "func") and hasattr(value, "args"):
@@ -94,11 +125,13 @@ def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
     values = items if type(items) is list else list(items)
     if ATOMS.issuperset(map(type, values)):
         return values[:] if values is items else values
-    try:
-        return tuple(pickle.dumps(value, PROTOCOL) for value in values)
-    except Exception:                              # once more, to say which item it is
-        return tuple(pack(value, "argument %d of item %d" % (argument + 1, first + i))
-                     for i, value in enumerate(values))
+    ours = program.current()
+    if ours is None or not ours.mixed:
+        try:
+            return tuple(pickle.dumps(value, PROTOCOL) for value in values)
+        except Exception:                          # once more, to see which item it is, and why
+            pass
+    return tuple(pack(value, "argument %d of item %d" % (argument + 1, first + i)) for i, value in enumerate(values))
 
 
 def width(columns: Sequence[Column], start: int, stop: int) -> int:

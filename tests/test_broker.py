@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Type
 
 from microscoop.broker import (
     BAD_STARTS,
+    Awaited,
     Broker,
     Heard,
     HostDown,
@@ -30,6 +31,7 @@ from microscoop.protocol import (
     KEPT,
     ORIGIN,
     RUNNING,
+    UNMATCHED,
     WAITING,
     WORKER,
     Back,
@@ -78,9 +80,9 @@ class Office:
             self.tell(ProcessUp(process))
         return started
 
-    def host(self, name: str, workers: int, trip: float = 0.0002) -> List[int]:
+    def host(self, name: str, workers: int, trip: float = 0.0002, minor: int = 11) -> List[int]:
         """Another host and its workers."""
-        return self.starts(HostUp(name, workers, trip))
+        return self.starts(HostUp(name, workers, trip, None, minor))
 
     def hear(self, process: int, *messages: Message) -> List[Any]:
         """What the broker wants done about the last of these messages."""
@@ -89,10 +91,10 @@ class Office:
         return self.actions
 
     def block(self, first: int, count: int = 1, call: int = 1, owner: Optional[int] = None, surplus: int = 0,
-              planned: int = 0, size: int = 0) -> List[Any]:
+              planned: int = 0, size: int = 0, minor: int = 0) -> List[Any]:
         """A block of the origin's, or of another owner."""
         owner = owner or self.origin
-        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, 0, b"body"))
+        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, 0, minor, b"body"))
 
     def result(self, worker: int, first: int, count: int = 1, call: int = 1, owner: Optional[int] = None,
                size: int = 0) -> List[Any]:
@@ -135,7 +137,7 @@ class Work(unittest.TestCase):
 
     def test_the_owner_and_the_worker_of_a_message_are_who_sent_it_whatever_they_say(self):
         self.office.hear(self.one, Idle(FREED))
-        (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0, 0)), Block)
+        (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0, 0, 0)), Block)
         self.assertEqual(block.owner, self.office.origin)
         actions = self.office.hear(self.one, Result(owner=self.office.origin, call=1, first=0, items=1, spent=1000,
                                                     worker=99, size=0))
@@ -444,6 +446,60 @@ class Names(unittest.TestCase):
         self.assertEqual(self.told(self.office.tell(ProcessDied(self.first, "h\nended", ())))[1],
                          dict.fromkeys((self.office.origin, self.second), (self.first, 0)))
         self.assertEqual(self.set(self.second, 6)[0], True)
+
+
+class Pythons(unittest.TestCase):
+    """Blocks that only workers of one minor version can run."""
+
+    def setUp(self):
+        self.office = Office(1)
+        self.eleven, = self.office.workers
+        self.twelve, = self.office.host("other", 1, minor=12)
+
+    def unmatched(self, actions):
+        return [(message.first, message.items) for _, message in sent(actions, Lost) if message.verdict == UNMATCHED]
+
+    def test_such_a_block_waits_for_a_worker_of_its_python_and_lets_others_pass(self):
+        self.office.block(0, minor=11)
+        self.office.block(1)
+        self.assertEqual(given(self.office.hear(self.twelve, Idle(FREED))), [(self.twelve, 1, 1)])
+        self.assertEqual(given(self.office.hear(self.eleven, Idle(FREED))), [(self.eleven, 1, 0)])
+
+    def test_those_for_any_python_and_those_for_one_take_turns(self):
+        for item in range(3):
+            self.office.block(item, minor=11)
+        for item in range(3):
+            self.office.block(item, owner=self.twelve)
+        found = [sent(self.office.hear(self.eleven, Idle(FREED)), Block)[0][1].minor for _ in range(6)]
+        self.assertEqual(found, [11, 0, 11, 0, 11, 0])
+
+    def test_an_idle_worker_of_another_python_gets_what_other_owners_have(self):
+        for item in range(20):
+            self.office.block(item, minor=11, surplus=100)
+        self.office.hear(self.twelve, Idle(FREED))
+        actions = self.office.hear(self.eleven, Surplus(5))
+        self.assertEqual([process for process, _ in sent(actions, Credit)], [self.eleven])
+
+    def test_without_such_a_worker_it_comes_back_by_name_at_once(self):
+        self.assertEqual(self.unmatched(self.office.block(0, 3, minor=13)), [(0, 3)])
+        self.assertEqual(self.unmatched(self.office.block(3, minor=11)), [])
+
+    def test_it_waits_for_hosts_that_may_come_and_no_longer(self):
+        self.office.tell(Awaited("far"))
+        self.office.tell(Awaited("farther"))
+        self.assertEqual(self.unmatched(self.office.block(0, minor=13)), [])
+        self.assertEqual(self.unmatched(self.office.tell(HostUp("far", 1, 0.01, None, 12))), [])
+        self.assertEqual(self.unmatched(self.office.tell(Awaited("farther", False))), [(0, 1)])
+
+    def test_it_comes_back_when_the_last_such_worker_is_gone(self):
+        self.office.host("far", 1, minor=13)
+        self.office.block(0, minor=13)
+        self.assertEqual(self.unmatched(self.office.tell(HostDown("far", "cut"))), [(0, 1)])
+
+    def test_a_worker_that_is_being_replaced_counts(self):
+        thirteen, = self.office.host("far", 1, minor=13)
+        self.office.block(0, minor=13)
+        self.assertEqual(self.unmatched(self.office.die(thirteen)), [])
 
 
 class Silence(unittest.TestCase):

@@ -15,6 +15,7 @@ import unittest
 import zipfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional
+from unittest import mock
 
 from microscoop import __version__, cli
 from microscoop.errors import HostError, UsageError
@@ -50,6 +51,12 @@ PROGRAMS: list[tuple[str, str]] = [
     ("--host=a script.py", "script.py"),
     ("--host folder.py script.py", "script.py"),
     ("- -n", "- -n"),
+    ("-m module -n 3 -- x", "-n 3 -- x"),
+    ("-n 3 -mmodule -n 3", "-n 3"),
+    ("--host a b -m module script.py", "script.py"),
+    ("-c code -c x", "-c x"),
+    ("-qc code -n", "-n"),
+    ("-n6 -ccode", ""),
     ("-n 3", ""),
     ("--", ""),
     ("", ""),
@@ -94,12 +101,16 @@ DEFAULT = Job(
     prolog=None, path=None, send=(), pythonpath="lib", env={}, nice=0, retries=2, task_timeout=None, leaves={},
     wait=10.0, strict=False, verbose=0)
 
-NAMES = "-n --host --hosts --hostfile --tunnel --ssh-executable --python-interpreter --prolog -p --path --send " \
-        "--pythonpath --env --nice --retries --task-timeout --wait --strict --progress --no-progress " \
+NAMES = "-m -c -n --host --hosts --hostfile --tunnel --ssh-executable --python-interpreter --prolog -p --path " \
+        "--send --pythonpath --env --nice --retries --task-timeout --wait --strict --progress --no-progress " \
         "--report --trace --dry-run --check --scoop -v --verbose -q --quiet --version -h --help"
 
 # words -> what the one sentence must say
 REFUSED: list[tuple[list[str], str]] = [
+    (["-m"], "-m: expected one argument"),
+    (["-m", "no.module"], "-m: there is no module 'no.module'"),
+    (["-m", "xml"], "-m: 'xml' is a package without a module __main__"),
+    (["-m", "sys"], "-m: there is no module 'sys'"),
     ([], "no script was given"),
     (["-n", "3"], "no script was given"),
     (["--host", "a", "no.py"], "'no.py' was taken for a host"),
@@ -207,6 +218,9 @@ class InFolder(unittest.TestCase):
     """Each test stands in a folder that has script.py, hosts and some things that are wrong."""
 
     def setUp(self) -> None:
+        terminal = mock.patch("os.isatty", return_value=False)     # on one a prompt is what is wanted
+        terminal.start()
+        self.addCleanup(terminal.stop)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.here = Path(folder.name).resolve()
@@ -245,6 +259,26 @@ class Words(InFolder):
                 jobs: list[Job] = []
                 self.assertEqual(self.said(*words, "--", "script.py", *DEFAULT.args, run=noting(jobs)), (7, "", ""))
                 self.assertEqual(jobs, [expected])
+
+    def test_what_runs_in_a_scripts_place_is_found_in_this_folder_and_needs_none(self) -> None:
+        (self.here / "pack").mkdir()
+        for name in ("__init__", "__main__", "part"):
+            (self.here / "pack" / f"{name}.py").write_text("")
+        for words, script, value in [
+                (["-m", "pack", "-q"], "pack/__main__.py", {"module": "pack"}),
+                (["-m", "pack.part", "-q"], "pack/part.py", {"module": "pack.part"}),
+                (["-m", "timeit", "-q"], "", {"module": "timeit"}), (["-c", "1", "-q"], "", {"code": "1"})]:
+            with self.subTest(words):
+                job, _ = make_job(*cli.parse(words))
+                path = str(self.here / script) if script else ""
+                self.assertEqual((job.script, job.args, job.folder), (path, ("-q",), str(self.here)))
+                self.assertEqual((job.leaves, job.verbose), ({"instead": value}, 0))
+
+    def test_on_a_terminal_no_script_means_a_prompt_unless_one_was_meant(self) -> None:
+        with mock.patch("os.isatty", return_value=True):
+            self.assertEqual(make_job(*cli.parse(["-n", "2"]))[0].leaves, {"instead": {}})
+            self.assertEqual(make_job(*cli.parse(["--check"]))[0].leaves, {})
+            self.assertIn("no script was given", self.said("--host", "a", "no.py")[2])
 
     def test_without_pythonpath_here_there_is_none(self) -> None:
         with variables(PYTHONPATH=None):

@@ -22,7 +22,7 @@ from operator import index
 from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
-from microscoop import child, futures, options, tasks
+from microscoop import child, futures, options, program, tasks
 from microscoop.calls import Call, ring
 from microscoop.channel import Link
 from microscoop.errors import HostError, Status, UsageError
@@ -59,6 +59,7 @@ class Executor(standard.Executor):
             raise ValueError("max_workers must be greater than 0, not %d" % max_workers)
         if isinstance(hosts, str):
             raise TypeError("hosts must be a list of names, not %r" % hosts)
+        _know_program()
         words = [*_words(dict({"quiet": True}, n=max_workers, hostfile=hostfile, **options)),
                  *(["--host", *hosts] if hosts else [])]
         self._guest = Guest(_job(words))
@@ -346,6 +347,21 @@ def _main() -> Tuple[str, str]:
         return "" if spec.name.rpartition(".")[2] == "__main__" else spec.name, ""
     path = os.path.abspath(getattr(main, "__file__", None) or "")
     return "", path if os.path.isfile(path) else ""
+
+
+def _know_program() -> None:
+    """Note what this process's program is made from: what workers do not load of it travels by value."""
+    if program.current() is not None:
+        return
+    module, script = _main()
+    path = sys.modules["__main__"].__spec__.origin if module else script  # type: ignore[union-attr]
+    if path:
+        with open(path, "rb") as file:
+            known = program.Program(path, file.read())
+        known.code()                               # looks whether it has functions under the guard
+    else:
+        known = program.Program("<stdin>", b"", False)
+    known.adopt()
 
 
 def enter_worker(module: str, worker: object, settings: object) -> None:

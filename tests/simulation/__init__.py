@@ -39,6 +39,7 @@ EVENTS = (                 # what must happen somewhere in many runs, or they sh
     "sender died after its stream was whole", "piece of a stream that nobody wants", "piece from a sender that is dead",
     "body in shared memory", "result in parts", "block given ahead", "child run inline", "item failed by name",
     "call dropped while items are out", "items at work dropped", "function that came apart",
+    "block for one Python alone", "item failed for want of its Python",
     "run: done", "run: no worker is left", "run: the origin died")
 
 

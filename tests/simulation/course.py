@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, List, Tuple, Type
 
 from microscoop.broker import (
+    Awaited,
     Broker,
     Event,
     Heard,
@@ -19,10 +20,10 @@ from microscoop.broker import (
 from microscoop.protocol import Back, Credit, Drop, Lost, Message, Result, Shared, Surplus, Taken
 
 from .hosts import HEAD, Host
-from .ledger import Ledger, check_counters
+from .ledger import Ledger, check_counters, idle
 from .owner import Owner
 from .streams import Key
-from .tasks import Gone, Plan
+from .tasks import Gone, Plan, Unmatched
 from .world import Violation, World
 
 MOST_STEPS = 60_000        # no run needs more
@@ -76,8 +77,8 @@ class Simulation(World):
 
     def check_outcome(self, plan: Plan, outcome: object) -> None:
         """Raise Violation unless this may be what its owner sees."""
-        if isinstance(outcome, Gone):
-            self.saw("item failed by name")
+        if isinstance(outcome, (Gone, Unmatched)):
+            self.saw("item failed by name" if isinstance(outcome, Gone) else "item failed for want of its Python")
             outcome = outcome.name
         if outcome != plan.name:
             raise Violation("%s gave %s" % (plan, outcome))
@@ -113,6 +114,8 @@ class Simulation(World):
         actions = self.broker.handle(event)
         self.ledger.after(event, actions)
         check_counters(self.broker)
+        if bool(self._coming) != bool(self.broker._awaited):
+            raise Violation("%d hosts will come, but %s are awaited" % (self._coming, self.broker._awaited))
         if held and not any(type(a) is Send and type(a.message) is Result for a in actions):
             raise Violation("%s was not passed on" % (event,))
         if self.broker.late > late:
@@ -160,14 +163,15 @@ class Simulation(World):
             model = self.where[number].processes[number]
             if not model.alive:
                 continue
-            if getattr(model, "idle", False) and number not in self.broker._idle:
+            if getattr(model, "idle", False) and number not in idle(self.broker):
                 raise Violation("%d is idle, but the broker does not know" % number)
             for owner, call in getattr(model, "present", ()):
                 if owner not in self.broker.processes or call not in self.where[owner].processes[owner].calls:
                     raise Violation("%d keeps a function of %d that nobody wants" % (number, owner))
             if model.flying < 0:
                 raise Violation("%d counts its items wrong: %s" % (number, model.describe()))
-            if self.broker._idle and model.items and not model.credit and model.told:
+            stocked = self.broker.processes[number].stock
+            if idle(self.broker) and model.items and not model.credit and model.told and not stocked:
                 raise Violation("%d starves: %s" % (number, model.describe()))
 
     # Hosts come and go
@@ -176,17 +180,18 @@ class Simulation(World):
         """A host is ready."""
         self._coming -= 1
         self.hosts[host.name] = host
-        self.tell(HostUp(host.name, host.workers, host.trip))
+        self.tell(HostUp(host.name, host.workers, host.trip, None, host.minor))
 
     def expect(self, seconds: float, host: Host) -> None:
         """A host will be ready then."""
         self._coming += 1
+        self.tell(Awaited(host.name))
         self.after(seconds, self.join, host)
 
     def lost(self, host: Host) -> None:
         """A host is given up; it may come again."""
         if self.chance(0.7):
-            self.expect(0.02 + 0.1 * self.dice.random(), Host(self, host.name, host.trip, host.workers))
+            self.expect(0.02 + 0.1 * self.dice.random(), Host(self, host.name, host.trip, host.workers, host.minor))
             self.saw("host lost and expected again")
         self.tell(HostDown(host.name, "lost"))
 
@@ -207,12 +212,13 @@ class Simulation(World):
             self.seed, self.now * 1000, self.steps, self.flying, self.retries)]
         broker = self.broker
         lines.append("broker: stock %d, granted %d, hungry %s, idle %s, ahead %s" % (
-            broker._stocked, broker._granted, list(broker._hungry), list(broker._idle), list(broker._ahead)))
+            broker._stocked, broker._granted, list(broker._hungry), idle(broker),
+            [list(crew.ahead) for crew in broker._crews.values()]))
         for number, process in broker.processes.items():
             host = self.where[number]
             lines.append("%d on %s: credit %d, surplus %d, load %d, stock %s, held %s" % (
                 number, host.name, process.credit, process.surplus, process.load,
-                [block[:5] for block in process.stock],
+                [(minor, block[:5]) for minor, blocks in process.stock.items() for block in blocks],
                 [(held.owner, held.call, held.first, held.end, held.finished) for held in process.held]))
             lines.append("    %s: %s" % (
                 "alive" if host.processes[number].alive else "dead", host.processes[number].describe()))

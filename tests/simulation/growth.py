@@ -34,9 +34,9 @@ class Growth(Simulation):
 
     def tell_hosts(self, workers: int) -> None:
         """Enough hosts for so many workers, and none on the head."""
-        self.expect(0.0, Host(self, HEAD, 0.0001, 0))
+        self.expect(0.0, Host(self, HEAD, 0.0001, 0, 8))
         for number, at in enumerate(range(0, workers, ON_A_HOST)):
-            self.expect(0.0, Host(self, "h%d" % number, 0.0005, min(ON_A_HOST, workers - at)))
+            self.expect(0.0, Host(self, "h%d" % number, 0.0005, min(ON_A_HOST, workers - at), 8))
         self.after(0.1, self.tell, Open(HEAD))
 
     def tell(self, event: Event) -> None:

@@ -45,8 +45,8 @@ class Lane:
 class Host:
     """A machine, its agent and its processes, from HostUp until it is gone; then another may come by the same name."""
 
-    def __init__(self, world: Any, name: str, trip: float, workers: int) -> None:
-        self.world, self.name, self.trip, self.workers = world, name, trip, workers
+    def __init__(self, world: Any, name: str, trip: float, workers: int, minor: int) -> None:
+        self.world, self.name, self.trip, self.workers, self.minor = world, name, trip, workers, minor
         self.alive = True
         self.cut = False
         self.given_up = False

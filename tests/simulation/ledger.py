@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from microscoop.broker import Broker, Event, Heard, HostDown, Process, ProcessDied, Send
-from microscoop.protocol import CHARGED, FREE, WORKER, Block, Drop, Lost, Result, Taken
+from microscoop.protocol import CHARGED, FREE, UNMATCHED, WORKER, Block, Drop, Lost, Result, Taken
 
 from .streams import Key
 from .world import Violation
@@ -86,6 +86,12 @@ class Ledger:
         for key in _keys(owner, message):
             holder = self._holders.get(key, 0)
             dead = abs(holder) not in self._broker.processes
+            if message.verdict == UNMATCHED:
+                self._move(key, 0, None, "said to be for no worker")
+                crew = self._broker.processes[owner].host.crew
+                if crew.workers or self._broker._awaited:
+                    raise Violation("there are workers of 3.%d, or may be, but %s" % (crew.minor, message))
+                continue
             if not holder or not dead and message.verdict != FREE or message.verdict == CHARGED and message.items > 1:
                 raise Violation("%s is told for item %s, which %d holds" % (message, key, holder))
             self.deaths[key] += dead
@@ -98,7 +104,7 @@ class Ledger:
         found: Dict[Key, int] = {}
         count = 0
         for process in self._broker.processes.values():
-            for block in process.stock:
+            for block in (block for blocks in process.stock.values() for block in blocks):
                 count += block.items
                 for item in range(block.first, block.first + block.items):
                     found[block.owner, block.call, item] = 0
@@ -113,6 +119,11 @@ class Ledger:
                 sorted(set(self._holders.items()) - set(found.items()))))
 
 
+def idle(broker: Broker) -> List[int]:
+    """The processes that the broker knows to be idle."""
+    return [number for crew in broker._crews.values() for number in crew.idle]
+
+
 def _keys(owner: int, message: Any) -> List[Key]:
     return [(owner, message.call, item) for item in range(message.first, message.first + message.items)]
 
@@ -121,23 +132,33 @@ def check_counters(broker: Broker) -> None:
     """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
     stocked = granted = 0
     workers = sum(one.kind == WORKER for host in broker.hosts.values() for one in host.processes.values())
-    idle, hungry, turns = broker._idle.keys(), set(), set()
+    hungry, turns = set(), set()
     for number, process in broker.processes.items():
         if process.surplus:
             granted += process.credit
             if not process.credit:
                 hungry.add(number)
-        if process.stock:
-            stocked += len(process.stock)
-            turns.add(number)
+        for minor, blocks in process.stock.items():
+            stocked += len(blocks)
+            turns.add((minor, number))
+            if not blocks or {block.minor for block in blocks} != {minor}:
+                raise Violation("%d has for minor %d %s" % (number, minor, blocks))
         _check(process)
     kept = (broker._stocked, broker._granted, broker._workers, broker._hungry.keys(),
-            {process.number for process in broker._turns}, len(broker._turns))
+            {(minor, turn.owner.number) for minor, line in broker._turns.items() for turn in line},
+            sum(map(len, broker._turns.values())))
     counted = (stocked, granted, workers, hungry, turns, len(turns))
     if kept != counted:
         raise Violation("stock, granted, workers, hungry, turns: kept %s, counted %s" % (kept, counted))
-    if idle and (turns or hungry) or not broker._ahead.keys() | idle <= broker.processes.keys():
-        raise Violation("idle %s, in stock of %s, hungry %s, ahead %s" % (idle, turns, hungry, list(broker._ahead)))
+    starving = {number for number in hungry if not broker.processes[number].stock}
+    for crew in broker._crews.values():
+        can = {minor for minor, _ in turns} & {0, crew.minor}
+        count = sum(one.kind == WORKER for host in broker.hosts.values() if host.crew is crew
+                    for one in host.processes.values())
+        if crew.idle and (can or starving) or not crew.ahead.keys() | crew.idle.keys() <= broker.processes.keys() \
+                or count != crew.workers:
+            raise Violation("3.%d: idle %s, in stock of %s, hungry %s, ahead %s, workers %d, counted %d" % (
+                crew.minor, list(crew.idle), turns, hungry, list(crew.ahead), crew.workers, count))
     for host in broker.hosts.values():
         if host.missing and not host.deaths and not host.left_out:
             raise Violation("%s lacks %d workers, but thrives" % (host.name, host.missing))

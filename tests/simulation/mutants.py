@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Type
 
 from microscoop.broker import Broker, Event, Heard, Send
-from microscoop.protocol import Idle, Result
+from microscoop.protocol import Block, Idle, Result
 
 FAULTS = (                 # of owners and workers; see world.fault
     "stays told", "waits in the dark", "pulls what was dropped", "believes a late Lost", "takes any piece",
@@ -71,12 +71,19 @@ class AcceptsALateResult(Mutant):
 
 class TellsNobodyOfFunctions(Mutant):
     def _hand_over(self, worker: Any) -> None:
-        owner = self._turns[0]
+        owner, _ = self._next_for(worker.host.crew)
         super()._hand_over(worker)
         owner.spread.clear()
+
+
+class MixesPythons(Mutant):
+    def handle(self, event: Event) -> List[Any]:
+        if isinstance(event, Heard) and isinstance(event.message, Block) and self.strikes():
+            event = event._replace(message=event.message._replace(minor=0))
+        return super().handle(event)
 
 
 MUTANTS: Dict[str, Type[Broker]] = {
     "drops a result": DropsAResult, "requeues twice": RequeuesTwice, "loses an Idle": LosesAnIdle,
     "forgets a holder at a death": ForgetsAHolder, "accepts a late result": AcceptsALateResult,
-    "tells nobody to forget a function": TellsNobodyOfFunctions}
+    "tells nobody to forget a function": TellsNobodyOfFunctions, "mixes Pythons": MixesPythons}

@@ -9,6 +9,7 @@ from microscoop.protocol import (
     CHARGED,
     FREE,
     KEPT,
+    UNMATCHED,
     Block,
     Credit,
     Drop,
@@ -24,7 +25,7 @@ from microscoop.protocol import (
 )
 
 from .streams import Streams, View
-from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, ring
+from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, Unmatched, ring
 
 PATIENCE = 0.010           # seconds, as in workers.py
 SHARES = {"close": 1, "drop": 0}    # halves of a map's results that are looked at before it is closed
@@ -184,6 +185,8 @@ class Owner:
                 self.calls[block.call].spread = True
                 self.streams.offer((self.number, block.call, KEPT), "function", block.function)
             pieces = sum(plan.pieces_in for plan in block.body)  # type: ignore[attr-defined]
+            if any(plan.by_value for plan in block.body):  # type: ignore[attr-defined]
+                block = block._replace(minor=self.host.minor)
             if pieces:
                 self.streams.offer((self.number, block.call, block.first), block.body, pieces)
                 block = block._replace(size=pieces, body=b"")
@@ -233,7 +236,7 @@ class Owner:
         for future in batch:
             future.state = "RUNNING"
             self.sent[future.serial] = future
-        return Block(self.number, 0, first.serial, len(batch), int(self._pace * len(batch) * 1e6), 0, 0, 0,
+        return Block(self.number, 0, first.serial, len(batch), int(self._pace * len(batch) * 1e6), 0, 0, 0, 0,
                      tuple(future.plan for future in batch))  # type: ignore[arg-type]
 
     def _follows(self, last: Future) -> bool:
@@ -277,6 +280,9 @@ class Owner:
         if message.call and call is None or self._was_settled(message, call):
             return
         self.flying -= message.items
+        if message.verdict == UNMATCHED:
+            self._leave_unmatched(message, call)
+            return
         self.streams.withdraw((self.number, message.call, message.first))
         self.streams.forget([(self.number, message.call, message.first)])
         if message.verdict == CHARGED and self._give_up(message, call):
@@ -291,6 +297,16 @@ class Owner:
             self.items += message.items
         else:
             self._futures_back(message)
+        self.pushed()
+
+    def _leave_unmatched(self, message: Lost, call: Optional[Call]) -> None:
+        self.streams.withdraw((self.number, message.call, message.first))
+        for item in range(message.first, message.first + message.items):
+            if call is not None:
+                call.arrive(item, (Unmatched(call.plans[item].name),), 0)
+            else:
+                future = self.sent.pop(item)
+                future.finish(Unmatched(future.plan.name))
         self.pushed()
 
     def _was_settled(self, message: Lost, call: Optional[Call]) -> bool:

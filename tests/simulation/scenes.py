@@ -18,6 +18,9 @@ class Scene:
     def __init__(self, world: Simulation) -> None:
         self._world, self._dice = world, world.dice
         self._other = Random(world.seed)                                   # came later: old seeds keep their runs
+        self._minors = Random("minors %d" % world.seed)
+        self._by_value = self._minors.choice((0, 0, 0.1, 1))               # how often functions travel by value
+        self._mixed = self._by_value and self._minors.random() < 0.7       # whether hosts have several Pythons
         self._large = self._other.choice((0, 0, 0.3, 1))                   # how often functions travel apart
         self._scale = self._dice.choice((0.00002, 0.0005, 0.003, 0.02))    # seconds that a task computes
         self._weights = self._dice.choice((                                # how often bodies are streams, in and out
@@ -43,9 +46,9 @@ class Scene:
 
     def _hosts(self) -> None:
         world, dice = self._world, self._dice
-        head = Host(world, HEAD, 0.0001, dice.randrange(4))
+        head = Host(world, HEAD, 0.0001, dice.randrange(4), self._minor())
         count = dice.randrange(3) if head.workers else dice.randint(1, 3)
-        others = [Host(world, "h%d" % number, dice.choice((0.0005, 0.005, 0.03)), dice.randint(1, 3))
+        others = [Host(world, "h%d" % number, dice.choice((0.0005, 0.005, 0.03)), dice.randint(1, 3), self._minor())
                   for number in range(1, count + 1)]
         world.known_workers = head.workers + sum(host.workers for host in others)
         for host in others:
@@ -57,6 +60,9 @@ class Scene:
             world.turn()
         world.now = 0.0
 
+    def _minor(self) -> int:
+        return self._minors.choice((8, 11, 13)) if self._mixed else 11
+
     # Tasks
 
     def _steps(self, depth: int) -> List[Step]:
@@ -64,6 +70,8 @@ class Scene:
         plans = tuple(self._plan(depth) for _ in range(min(dice.choice((1, 1, 2, 5, 20, 60)), self._left)))
         how = dice.choices(("wait", "poll", "close", "drop", "leave"), (8, 2, self._haste, self._haste, 1))[0]
         found = [Step(self._span())] if dice.random() < 0.3 else []
+        for plan in plans if self._minors.random() < self._by_value else ():
+            plan.by_value = True
         function = self._other.randint(1, 9) if self._other.random() < self._large else 0
         return [*found, Step(plans=plans, how=how, calls=dice.random() < 0.6, function=function)] if plans else found
 
@@ -110,7 +118,8 @@ class Scene:
 
     def _newcomer(self) -> None:
         self._world.saw("host joined late")
-        self._world.expect(0.0, Host(self._world, "n%d" % self._world.steps, 0.001, self._dice.randint(1, 3)))
+        world = self._world
+        world.expect(0.0, Host(world, "n%d" % world.steps, 0.001, self._dice.randint(1, 3), self._minor()))
 
     def _end(self) -> None:
         for process in self._world.hosts[HEAD].processes.values():

@@ -25,16 +25,22 @@ class Step(NamedTuple):
 
 class Plan:
     """One task, drawn before the run begins; the same wherever and how often it runs."""
-    __slots__ = ("name", "steps", "deadly", "pieces_in", "pieces_out")
+    __slots__ = ("name", "steps", "deadly", "pieces_in", "pieces_out", "by_value")
 
     def __init__(self, name: str, steps: Tuple[Step, ...], deadly: int = 0, pieces_in: int = 0,
                  pieces_out: int = 0) -> None:
         self.name, self.steps = name, steps
         self.deadly = deadly                       # so many more times it kills its process at its end
+        self.by_value = False                      # only workers of its owner's Python can run it
         self.pieces_in, self.pieces_out = pieces_in, pieces_out     # of its arguments and its result; 0: small
 
     def __repr__(self) -> str:
         return self.name
+
+
+class Unmatched(NamedTuple):
+    """The outcome of an item for which there is no worker of its owner's Python."""
+    name: str
 
 
 class Gone(NamedTuple):
@@ -73,7 +79,7 @@ class Call:
         elif first + count < stop:
             self._again.appendleft((first + count, stop, alone))
         self.left -= count
-        return Block(owner, self.number, first, count, int(self.pace() * count * 1e6), 0, 0, self.function,
+        return Block(owner, self.number, first, count, int(self.pace() * count * 1e6), 0, 0, self.function, 0,
                      self.plans[first:first + count])  # type: ignore[arg-type]
 
     def _size(self, left: int, workers: int) -> int:

@@ -8,6 +8,7 @@ from microscoop.protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block
 
 from .owner import PATIENCE, Owner, opened
 from .tasks import Call, Entry, Future, Plan, Script, Thread
+from .world import Violation
 
 TICK = 0.004               # seconds; both as in workers.py
 TENFOLD = 10
@@ -201,6 +202,10 @@ class Worker(Owner):
 
     def _work_on(self, thread: Thread, run: Run) -> Script:
         before, thread.task = thread.task, run
+        if any(plan.by_value for plan in run.plans):
+            self.world.saw("block for one Python alone")
+            if self.world.where[run.block.owner].minor != self.host.minor:
+                raise Violation("%d has another Python than the owner of %s" % (self.number, run.block[:4]))
         self.runs.append(run)
         self._tick()
         yield self.world.moment()
