@@ -6,7 +6,7 @@ import unittest
 from tests import harness
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from concurrent.futures import TimeoutError
 from microscoop import futures, shared
 
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     print(said(shared.setConst, table=1))
     print(said(futures.submit(sets, "text").result))
     print(said(shared.getConst, "nothing", timeout=0.01))
-    print(said(shared.setConst, bad=len.__self__))
+    print(said(shared.setConst, bad=threading.Lock()))
     if len(sys.argv) > 1:
         print(futures.submit(dies_once, sys.argv[1]).result(), shared.getConst("mortal", 5))
         print(list(futures.map(length, range(6))))
