@@ -102,6 +102,7 @@ class Future(standard.Future):  # type: ignore[type-arg]  # 3.8 has no Future[An
     def __init__(self, owner: Guest, name: str, task: bytes) -> None:
         super().__init__()
         self.name, self.task, self.attempts = name, task, 0
+        self.record: Any = None                    # as of a Call
         self.waiters: List[Any] = []               # who waits for the outcome to come in; it is rebuilt after that
         self._owner, self._place = owner, "PENDING"
         self.serial = owner.serial()
