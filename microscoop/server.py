@@ -1,4 +1,5 @@
-"""The launcher's loop: hosts, channels, signals and the clock around the broker.  Runs in the launcher; one thread.
+"""The launcher's run: signals, the course from start to end, and the broker among what it knows nothing of.  Runs in
+the launcher; one thread.
 
     head machine                                                each remote host
     +-------------------------------------------+               +---------------------------+
@@ -6,7 +7,8 @@
     |   +- local agent - forks - origin, workers|  one channel  |   relays their frames     |
     +-------------------------------------------+               +---------------------------+
 
-Events go to `Broker.handle`, its actions are carried out here.  Nothing here waits but the loop.
+Events go to `Broker.handle`, its actions are carried out: to hosts by machines.py, to processes by processes.py.
+Nothing here waits but the loop.
 """
 from __future__ import annotations
 
@@ -16,82 +18,48 @@ import resource
 import signal
 import sys
 import time
-from collections import deque
 from socket import socket
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Set
 
 from . import __version__, agent, broker, hooks
 from .balance import Balance
 from .broker import Broker
-from .channel import Channel
-from .child import Settings, core_share
-from .errors import HostError, Status, UsageError
-from .hosts import Share, distribution_lines, usable_cores
+from .child import Settings
+from .errors import Status, UsageError
+from .hosts import distribution_lines, usable_cores
 from .job import Job
 from .loop import Loop
+from .machines import Machine, Machines
 from .ports import Port
+from .processes import Processes
 from .protocol import (
     BEGUN,
     CHARGED,
-    LATER,
     ORIGIN,
     OVERDUE,
     Died,
     End,
     Garbled,
-    Guard,
     Kill,
     Message,
     Note,
     Ping,
     Print,
     Printed,
-    ProtocolError,
     Relay,
     Result,
     Spawn,
-    Unguard,
     Up,
-    decode,
-    encode,
-    idles,
 )
 from .report import FULL, Outlet, Reporter
 
-GONE = "its ssh or its agent has ended"
 SPOILED = "written to the descriptor that leads to its launcher"
-LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
 EARLY = 8                  # workers that are forked before the script begins; each fork takes about 2 ms
-BEAT = 2                   # seconds between pings
-SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
-CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
-AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
 TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
             "or start fewer with -n")
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
 TWICE = 2.0                # seconds within which a second Ctrl-C ends all
-
-
-class Machine:
-    """A host of this run, from its start to its end."""
-
-    def __init__(self, share: Share) -> None:
-        self.share, self.name = share, share.host.name
-        self.feed: Any = None                      # a Feed, while it is on its way and as long as its ssh lives
-        self.channel: Optional[Channel] = None     # to the agent, while it is up
-        self.heard = 0.0
-        self.losses = 0
-        self.complaints = 0                        # lines of ssh's stderr before it was up
-        self.ports: Dict[int, Port] = {}           # of its processes, if they are on this machine
-
-
-class Trail:
-    """What a process printed that still waits for a slow reader, and what it has said since: that waits, too."""
-
-    def __init__(self) -> None:
-        self.marks: Dict[Outlet, int] = {}         # up to where what it printed is queued
-        self.frames: Deque[Tuple[Dict[Outlet, int], bytes]] = deque()   # each with the marks that must be out before
 
 
 class Server:
@@ -106,10 +74,17 @@ class Server:
         self._balance = Balance()
         self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
         self._watchers = hooks.watchers(hooks.Stage(job, self._loop, self._report, self._outlets))
-        self._machines = {share.host.name: Machine(share) for share in job.shares}
-        self._head = next(m for m in self._machines.values() if m.share.host.local)
-        self._where: Dict[int, Machine] = {}       # process -> its host
-        self._trails: Dict[int, Trail] = {}        # of the processes whose output waits
+        self._actions: Dict[type, Callable[[Any], None]] = {
+            broker.Send: lambda action: self._processes.send(action.process, action.message),
+            broker.Start: self._start_process, broker.LeaveOut: self._leave_out, broker.Over: self._over}
+        self._words: Dict[type, Callable[[Machine, Any], None]] = {
+            Relay: lambda machine, relay: self._processes.hear(machine, relay.process, relay.body),
+            Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
+            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
+            Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
+        self._machines = Machines(job, self._loop, self._report, self, self._words)
+        self._processes = Processes(self._loop, self._outlets, lambda process, message: self.handle(
+            broker.Heard(process, message)), self._expel, self._given_ended)
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
         self._agent_pid = 0
@@ -118,18 +93,9 @@ class Server:
         self._interrupted = -TWICE
         self._finished = False                     # the origin has ended by itself: all output is to come out
         self._hurried = 0                          # the signal that came while the run was ending
-        self._parcel: Any = None
         self._said_once: Set[str] = set()
         self._expelled: Set[int] = set()           # processes that did not keep to the protocol
         self._doubtful = 0                         # hosts that are left out, not said yet
-        self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
-        self._actions: Dict[type, Callable[[Any], None]] = {
-            broker.Send: self._deliver, broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
-            broker.Over: self._over}
-        self._words: Dict[type, Callable[[Machine, Any], None]] = {
-            Relay: self._relayed, Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
-            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
-            Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
 
     def run(self) -> int:
         """Until the script has ended; its exit status."""
@@ -137,24 +103,20 @@ class Server:
         self._catch_signals()
         self._begin_head()
         try:
-            for machine in self._remote():
-                self._begin(machine)
-            if self._broker.workers():
-                self._open_soon()
-            self._open_if_settled()
-            self._beat()
+            for machine in self._machines.remote:
+                self._machines.begin(machine)
+            self.hosts_changed()
+            self._machines.beat()
             while self._status is None:
                 self._loop.turn()
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            raise UsageError(TOO_MANY % (self._head_workers(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])) from None
+            workers, limit = self._machines.head_workers(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            raise UsageError(TOO_MANY % (workers, limit)) from None
         finally:
             self._end()
         return self._status
-
-    def _remote(self) -> List[Machine]:
-        return [machine for machine in self._machines.values() if machine is not self._head]
 
     def _announce(self) -> None:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -175,310 +137,60 @@ class Server:
         foreground = _in_foreground()
         self._own_group = not foreground
         ours = [self._wake, self._signals, *self._loop.descriptors()]
-        pid, sock, arrivals = agent.fork_local(self._settings(), foreground,
-                                               [*ours, self._given.fileno()] if self._given else ours)
-        self._agent_pid = pid
-        self._arrivals = arrivals
-        self._loop.read(arrivals.fileno(), self._arrived)
-        self._agent_socket = sock                      # it would close when nobody refers to it
-        self._talk_to(self._head, sock)
-        self._opened = not self._remote()              # nothing to wait for: the script begins at once
-        self._say_threads(self._head, usable_cores(), self._head_workers())
+        self._agent_pid, sock, self._arrivals = agent.fork_local(
+            self._settings(), foreground, [*ours, self._given.fileno()] if self._given else ours)
+        self._loop.read(self._arrivals.fileno(), self._arrived)
+        self._opened = not self._machines.remote       # nothing to wait for: the script begins at once
         early = max(usable_cores(), EARLY) if self._opened else None
-        self._handle(broker.HostUp(self._head.name, self._head_workers(), LOCAL_TRIP, 0 if self._given else early,
-                                   sys.version_info[1]))
-
-    def _head_workers(self) -> int:
-        workers = self._head.share.workers
-        return usable_cores() if workers is None else workers
+        self._machines.begin_head(sock, 0 if self._given else early)
 
     def _settings(self) -> Settings:
         job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)
         path0 = sys.path[0] if self._given else job.folder or os.path.dirname(os.path.realpath(script))
         known = [share.workers for share in job.shares]
-        return Settings(self._head.name, script, (job.script, *job.args), path0, job.path,
+        return Settings(self._machines.head.name, script, (job.script, *job.args), path0, job.path,
                         tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
                         job.task_timeout,
                         max(sum(count or 1 for count in known), 1), open_files=self._open_files,
-                        leaves=job.leaves, here=self._head_workers(), watchers=self._watchers)
+                        leaves=job.leaves, here=self._machines.head_workers(), watchers=self._watchers)
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
         process, pid, ends = agent.receive_ends(self._arrivals)
-        self._take_in(Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1), pid)
+        self._enter_here(Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1), pid)
 
-    def _take_in(self, port: Port, pid: int) -> None:
-        self._head.ports[port.process] = port
-        self._read_words(port)
-        self._read_pipes(port)
-        self._up(self._head, Up(port.process, pid))
+    def _enter_here(self, port: Port, pid: int) -> None:
+        self._processes.enter_here(self._machines.head, port)
+        self._up(self._machines.head, Up(port.process, pid))
 
-    def _read_words(self, port: Port) -> None:
-        self._loop.read(port.channel.reader, lambda: self._said(port))
+    # What agents say
 
-    def _read_pipes(self, port: Port) -> None:
-        for pipe in port.pipes:
-            self._loop.read(pipe, lambda: self._print(port, True))
-
-    def _said(self, port: Port) -> None:
-        """A process of this machine has something to say."""
-        try:
-            frames = port.frames()
-        except (EOFError, OSError):
-            self._loop.forget(port.channel.reader)     # the agent tells its end
-            self._given_ended(port.process, Status.OK)
-            return
-        except ProtocolError as error:
-            self._expel(self._head, port.process, error)
-            return
-        self._print(port, not any(map(idles, frames)))
-        for frame in frames:
-            self._hear(self._head, port.process, frame)
-
-    def _print(self, port: Port, whole: bool) -> None:
-        before = list(port.pipes)
-        for stream, text in port.printed(whole):
-            self._put_out(port.process, self._outlets[stream], text)
-            if self._outlets[stream].waiting > FULL:   # read on when its reader has caught up
-                self._outlets[stream].when_relieved(lambda: self._read_pipes(port))
-                for pipe in port.pipes:
-                    self._loop.forget(pipe)
-        for pipe in before:
-            if pipe not in port.pipes:
-                self._loop.forget(pipe)
-
-    # Other machines
-
-    def _begin(self, machine: Machine) -> None:
-        """Start ssh; the loop feeds what comes to the Start until the agent answers."""
-        if self._status is not None or machine.feed is not None:
-            return
-        from . import files, launch
-        from .feed import Feed
-        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
-        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
-        machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self._lost(machine, GONE))
-        self._handle(broker.Awaited(machine.name))
-        head = self._head.channel
-        if start.process is not None and head is not None:
-            self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
-            self._loop.flush(head)                     # at once: we may be killed before the next turn
-
-    def _settled(self, machine: Machine) -> None:
-        start = machine.feed.start
-        if start.error is not None:
-            self._failed(machine, start.error)
-        else:
-            self._ready(machine)
-
-    def _ready(self, machine: Machine) -> None:
-        ready = machine.feed.start.ready
-        self._talk_to(machine, ready.channel)
-        machine.complaints = len(machine.feed.start.complaints())
-        facts = ready.facts
-        workers = facts["cores"] if machine.share.workers is None else machine.share.workers
-        self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
-            machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
-            facts.get("login", 0) * 1000), 1)
-        self._say_threads(machine, facts["cores"], workers)
-        self._handle(broker.HostUp(machine.name, workers, max(facts.get("round_trip", 0), LOCAL_TRIP),
-                                   None, facts["version"][1]))
-        if ready.rest:
-            self._from_agent(machine, ready.rest)
-        self._tell(machine, Ping(int(time.monotonic() * 1e6)))
-        self._open_soon()
-        self._open_if_settled()
-
-    def _failed(self, machine: Machine, error: HostError) -> None:
-        self._close_start(machine)
-        self._handle(broker.Awaited(machine.name, False))
-        if self._job.strict and not self._opened:
-            raise error
-        self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before
-        self._open_if_settled()
-        self._check_workers()
-
-    def _close_start(self, machine: Machine) -> None:
-        feed, machine.feed = machine.feed, None
-        if feed is not None:
-            if feed.start.process is not None:
-                self._tell(self._head, Unguard(feed.start.process.pid))
-            feed.close()
-
-    def _say_threads(self, machine: Machine, cores: int, workers: int) -> None:
-        if workers:
-            self._report.info("%s: libraries with threads of their own (OMP_NUM_THREADS and its kin) get %d a worker"
-                              % (machine.name, core_share(cores, workers)), 1)
-
-    # Agents
-
-    def _talk_to(self, machine: Machine, sock: socket) -> None:
-        machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
-        machine.heard = time.monotonic()
-        self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
-
-    def _from_agent(self, machine: Machine, data: bytes = b"") -> None:
-        channel = machine.channel
-        assert channel is not None
-        try:
-            messages = [decode(frame, self._words) for frame in channel.receive(data)]
-        except (EOFError, OSError, ProtocolError) as error:
-            self._lost(machine, str(error) if isinstance(error, ProtocolError) else GONE)
-            return
-        machine.heard = time.monotonic()
-        for message in messages:
-            if machine.channel is channel:
-                self._words[type(message)](machine, message)
-
-    def _tell(self, machine: Machine, message: Message) -> None:
-        if machine.channel is not None:
-            self._loop.send(machine.channel, encode(message))
-
-    def _beat(self) -> None:
-        """Every few seconds: are you there?  The answer also measures the round trip."""
-        self._notice_absence()
-        for machine in self._remote():
-            if machine.channel is not None and time.monotonic() - machine.heard > SILENCE:
-                self._lost(machine, "no answer for %d s" % SILENCE)
-            self._tell(machine, Ping(int(time.monotonic() * 1e6)))
-        self._beaten = time.clock_gettime(CLOCK)
-        self._loop.after(BEAT, self._beat)
-
-    def _notice_absence(self) -> None:
-        """If we, or this machine, did nothing for long, no host is to blame.  Their agents may have given us up."""
-        away = time.clock_gettime(CLOCK) - self._beaten
-        if away < 3 * BEAT:
-            return
-        self._beaten += away
-        given_up = [machine for machine in self._remote() if machine.feed is not None and away > agent.SILENCE]
-        for machine in self._remote():
-            machine.heard = time.monotonic()
-        if given_up and self._status is None:
-            names = ", ".join(machine.name for machine in given_up)
-            self._report.warning("this run was suspended for %d s; started again: %s" % (away, names))
-            for machine in given_up:
-                self._hang_up(machine, "while the launcher was suspended")
-                self._begin(machine)
+    def hear_agent(self, machine: Machine, message: Message) -> None:
+        """An agent has said something."""
+        self._words[type(message)](machine, message)
 
     def _pong(self, machine: Machine, message: Ping) -> None:
         host = self._broker.hosts.get(machine.name)
         if host is not None:
             host.round_trip = max(int(time.monotonic() * 1e6) - message.sent, 1)
 
-    def _lost(self, machine: Machine, why: str) -> None:
-        """An agent is gone, and all its processes with it."""
-        channel = machine.channel
-        self._notice_absence()
-        if machine.channel is not channel or channel is None:      # it is being started again
-            return
-        if machine is self._head or self._status is not None:
-            self._loop.drop(channel)
-            machine.channel = None
-            if self._status is None:
-                self._report.error("the agent of this machine has ended: the run cannot go on")
-                self._status = Status.FAILED
-            return
-        machine.feed.hear_complaints()                 # ssh's last words
-        words = machine.feed.start.complaints()[machine.complaints:][-1:] or [why]
-        self._hang_up(machine, "with its host")
-        self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
-        self._check_workers()
-
-    def _try_again(self, machine: Machine) -> str:
-        """Start a lost host again in a while; words that say so."""
-        if machine.losses == len(AGAIN):
-            return ""
-        seconds = AGAIN[machine.losses]
-        machine.losses += 1
-        self._loop.after(seconds, lambda: self._begin(machine))
-        return "; it is tried again in %d s" % seconds
-
-    def _hang_up(self, machine: Machine, how: str) -> None:
-        """Forget a host's agent and its processes."""
-        if machine.channel is not None:
-            self._loop.drop(machine.channel)
-            machine.channel = None
-            for process in [process for process in self._trails if self._where.get(process) is machine]:
-                self._hear_out(machine, process)
-            self._where = {process: m for process, m in self._where.items() if m is not machine}
-            self._handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
-        self._close_start(machine)
-
-    def _relayed(self, machine: Machine, message: Relay) -> None:
-        self._hear(machine, message.process, message.body)
-
     def _printed(self, machine: Machine, message: Print) -> None:
-        outlet = self._outlets.get(message.stream)
-        if outlet is not None:
-            self._put_out(message.process, outlet, message.body)
+        if message.stream in self._outlets:
+            outlet = self._processes.put_out(message.process, message.stream, message.body)
             answer = Printed(len(message.body))
             if outlet.waiting > FULL:
-                outlet.when_relieved(lambda: self._tell(machine, answer))
+                outlet.when_relieved(lambda: self._machines.tell(machine, answer))
             else:
-                self._tell(machine, answer)
-
-    # Processes
-
-    def _put_out(self, process: int, outlet: Outlet, text: bytes) -> None:
-        outlet.write(text)
-        if outlet.waiting:
-            self._trails.setdefault(process, Trail()).marks[outlet] = outlet.queued
-
-    def _hear(self, machine: Machine, process: int, frame: bytes) -> None:
-        """A frame of a process; if what it printed before is not out yet, it waits for that."""
-        trail = self._trails.get(process)
-        if trail is None:
-            self._heard(machine, process, frame)
-            return
-        trail.frames.append((dict(trail.marks), frame))
-        if len(trail.frames) == 1:
-            self._catch_up(machine, process)
-
-    def _catch_up(self, machine: Machine, process: int) -> None:
-        """Hear what needs to wait no more; a process of this machine is not read meanwhile."""
-        trail, port = self._trails.get(process), machine.ports.get(process)
-        while trail is not None and trail.frames:
-            for outlet, mark in trail.frames[0][0].items():
-                if not outlet.is_out(mark):
-                    outlet.when_out(mark, lambda: self._catch_up(machine, process))
-                    if port is not None:
-                        self._loop.forget(port.channel.reader)
-                        self._loop.flush(port.channel)  # it is written all the same
-                    return
-            self._heard(machine, process, trail.frames.popleft()[1])
-        if trail is not None and all(outlet.is_out(mark) for outlet, mark in trail.marks.items()):
-            self._trails.pop(process, None)
-        if port is not None and self._where.get(process) is machine:
-            self._read_words(port)
-
-    def _hear_out(self, machine: Machine, process: int) -> None:
-        """It is gone: hear what it said, whether its output is out or not."""
-        trail = self._trails.pop(process, None)
-        for _, frame in trail.frames if trail is not None else ():
-            self._heard(machine, process, frame)
-
-    def _heard(self, machine: Machine, process: int, frame: bytes) -> None:
-        """A frame of a process, which must be one of that machine."""
-        if self._where.get(process) is not machine:
-            return
-        try:
-            message = decode(frame, broker.SAID)
-        except ProtocolError as error:
-            self._expel(machine, process, error)
-        else:
-            self._handle(broker.Heard(process, message))
+                self._machines.tell(machine, answer)
 
     def _expel(self, machine: Machine, process: int, why: object) -> None:
         """What it says is not our protocol, say since a task wrote to the wrong descriptor: hear it no more, end it."""
-        if self._where.get(process) is not machine:
+        if not self._processes.expel(machine, process):
             return
-        del self._where[process]
         self._expelled.add(process)
-        if process in machine.ports:
-            self._loop.forget(machine.ports[process].channel.reader)
         name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
         self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
-        self._tell(machine, Kill(process))
+        self._machines.tell(machine, Kill(process))
         self._given_ended(process, Status.FAILED)
 
     def _given_ended(self, process: int, status: int) -> None:
@@ -487,25 +199,13 @@ class Server:
             self._status = status
 
     def _up(self, machine: Machine, message: Up) -> None:
-        self._where[message.process] = machine
+        self._processes.enter(machine, message.process)
         if message.process == self._origin:
             self._origin_pid = message.pid
-        self._handle(broker.ProcessUp(message.process))
+        self.handle(broker.ProcessUp(message.process))
 
     def _died(self, machine: Machine, message: Died) -> None:
-        port = machine.ports.get(message.process)
-        if port is not None:
-            for frame in port.last():
-                self._hear(machine, message.process, frame)
-            self._print(port, False)
-        self._hear_out(machine, message.process)
-        if port is not None:
-            del machine.ports[message.process]
-            for pipe in list(port.pipes):
-                self._loop.forget(pipe)
-            self._loop.drop(port.channel)
-            port.close()
-        self._where.pop(message.process, None)
+        self._processes.bury(machine, message.process)
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
         begun: Any = tuple(BEGUN.iter_unpack(noted))
         how = _how(message.status)
@@ -519,7 +219,7 @@ class Server:
         if message.process == self._origin:
             self._origin_ended(message.status, how)
         why = "%s\n%s" % (machine.name, how)
-        self._handle(broker.ProcessDied(message.process, why, begun, verdict))
+        self.handle(broker.ProcessDied(message.process, why, begun, verdict))
         self._check_workers()
 
     def _origin_ended(self, status: int, how: str) -> None:
@@ -534,9 +234,10 @@ class Server:
         else:
             self._status = os.WEXITSTATUS(status)
 
-    # What the broker wants done
+    # The broker
 
-    def _handle(self, event: broker.Event) -> None:
+    def handle(self, event: broker.Event) -> None:
+        """Let the broker handle an event, and do what it wants done."""
         actions = self._broker.handle(event)
         if type(event) is broker.Heard and type(event.message) is Result:
             self._balance.result(event.message.spent / 1e9)
@@ -546,24 +247,13 @@ class Server:
         for action in actions:
             self._actions[type(action)](action)
 
-    def _deliver(self, action: broker.Send) -> None:
-        machine = self._where.get(action.process)
-        if machine is None or machine.channel is None:
-            return
-        frame = encode(action.message)
-        later = frame[0] == LATER
-        if machine is self._head:
-            self._loop.send(machine.ports[action.process].channel, frame, later)
-        else:
-            self._loop.send(machine.channel, encode(Relay(action.process, frame)), later)
-
     def _start_process(self, action: broker.Start) -> None:
         if action.kind == ORIGIN:
             self._origin = action.process
         if action.kind == ORIGIN and self._given:
-            self._take_in(Port(action.process, self._given.detach(), -1, -1), 0)
+            self._enter_here(Port(action.process, self._given.detach(), -1, -1), 0)
             return
-        self._tell(self._machines[action.host], Spawn(action.process, action.kind))
+        self._machines.tell(self._machines.all[action.host], Spawn(action.process, action.kind))
 
     def _leave_out(self, action: broker.LeaveOut) -> None:
         """Wait a moment before saying so: a script that does not load fails in the origin too, which says it best."""
@@ -587,29 +277,48 @@ class Server:
 
     # The course of the run
 
-    def _open_if_settled(self) -> None:
-        """Begin the script as soon as no host is on its way any more."""
-        if all(machine.feed is None or machine.channel is not None for machine in self._remote()):
-            self._open()
+    def is_over(self) -> bool:
+        """Whether it is known how the run ends."""
+        return self._status is not None
 
-    def _open_soon(self) -> None:
-        """There are workers: begin the script without the other hosts if they take too long."""
-        if not self._waiting and not self._job.strict:
+    def begun(self) -> bool:
+        """Whether the script has been let begin."""
+        return self._opened
+
+    def hosts_changed(self) -> None:
+        """A host is ready, failed or lost: perhaps the script can begin, or cannot go on.
+
+        It begins as soon as no host is on its way any more; once there are workers, without the others if they take
+        too long."""
+        if self._broker.workers() and not self._waiting and not self._job.strict:
             self._waiting = True
             self._loop.after(self._job.wait, self._open)
+        if not any(machine.is_starting() for machine in self._machines.remote):
+            self._open()
+        self._check_workers()
 
     def _open(self) -> None:
         if self._opened:
             return
         self._opened = True
-        if not self._broker.workers() and not any(machine.feed for machine in self._remote()):
+        if not self._broker.workers() and not any(machine.feed for machine in self._machines.remote):
             raise UsageError("no worker could be started on any host")
         if not self._given:
-            self._handle(broker.Open(self._head.name))
+            self.handle(broker.Open(self._machines.head.name))
+
+    def bury_all(self, machine: Machine) -> None:
+        """A host is lost, with all its processes."""
+        self._processes.bury_all(machine)
+
+    def lose_head(self) -> None:
+        """The agent of this machine has ended."""
+        if self._status is None:
+            self._report.error("the agent of this machine has ended: the run cannot go on")
+            self._status = Status.FAILED
 
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
-        starting = any(machine.feed is not None and machine.channel is None for machine in self._remote())
+        starting = any(machine.is_starting() for machine in self._machines.remote)
         if self._opened and not self._doubtful and self._status is None and not self._broker.workers() and not starting:
             self._report.error("no worker is left on any host: the run cannot go on")
             self._status = Status.FAILED
@@ -661,16 +370,17 @@ class Server:
                 self._report.info(verdict)
         limit = time.monotonic() + GRACE
         self._loop.forget(self._arrivals.fileno())
-        for machine in self._machines.values():
-            self._tell(machine, End())
+        machines = self._machines
+        for machine in machines.all.values():
+            machines.tell(machine, End())
             if machine.channel is None:
-                self._close_start(machine)
-        while any(machine.channel for machine in self._machines.values()) and time.monotonic() < limit:
+                machines.close_start(machine)
+        while any(machine.channel for machine in machines.all.values()) and time.monotonic() < limit:
             self._loop.turn(0.5)
-        for machine in self._remote():
-            if machine.feed is not None and machine.channel is None:
+        for machine in machines.remote:
+            if machine.is_starting():
                 machine.feed.start.leave(max(limit - time.monotonic(), 0))
-            self._close_start(machine)
+            machines.close_start(machine)
         _end_child(self._agent_pid, limit)
         self._bring_out()
         for watcher in self._watchers:

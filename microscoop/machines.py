@@ -1,0 +1,221 @@
+"""The hosts of a run and their agents: start, heartbeat, loss, another start.  Runs in the launcher.
+
+The head's agent is there before all else; each other one is reached by an ssh of its own.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import time
+from socket import socket
+from typing import Any, Container, Dict, Optional
+
+from . import agent, broker
+from .channel import Channel
+from .child import core_share
+from .errors import HostError
+from .hosts import Share, usable_cores
+from .job import Job
+from .loop import Loop
+from .protocol import Guard, Message, Ping, ProtocolError, Unguard, decode, encode
+from .report import Reporter
+
+GONE = "its ssh or its agent has ended"
+LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
+BEAT = 2                   # seconds between pings
+SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
+AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
+
+
+class Machine:
+    """A host of this run, from its start to its end."""
+
+    def __init__(self, share: Share) -> None:
+        self.share, self.name = share, share.host.name
+        self.feed: Any = None                      # a Feed, while it is on its way and as long as its ssh lives
+        self.channel: Optional[Channel] = None     # to the agent, while it is up
+        self.heard = 0.0
+        self.losses = 0
+        self.complaints = 0                        # lines of ssh's stderr before it was up
+
+    def is_starting(self) -> bool:
+        """Whether its ssh runs and its agent has not answered yet."""
+        return self.feed is not None and self.channel is None
+
+
+class Machines:
+    """All of them."""
+
+    def __init__(self, job: Job, loop: Loop, report: Reporter, run: Any, words: Container[type]) -> None:
+        self._job, self._loop, self._report = job, loop, report
+        self._run = run                            # the Server: handle, hear_agent, lose, hosts_changed, is_over, begun
+        self._words = words                        # what agents may say
+        self.all = {share.host.name: Machine(share) for share in job.shares}
+        self.head = next(machine for machine in self.all.values() if machine.share.host.local)
+        self.remote = [machine for machine in self.all.values() if machine is not self.head]
+        self._parcel: Any = None
+        self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
+        self._sockets: Dict[str, socket] = {}      # they would close when nobody refers to them
+
+    def head_workers(self) -> int:
+        """How many workers this machine is to have."""
+        workers = self.head.share.workers
+        return usable_cores() if workers is None else workers
+
+    def begin_head(self, sock: socket, origin_after: Optional[int]) -> None:
+        """The local agent was forked, and this leads to it."""
+        self._talk_to(self.head, sock)
+        self._up(self.head, usable_cores(), LOCAL_TRIP, sys.version_info[1], origin_after)
+
+    def begin(self, machine: Machine) -> None:
+        """Start ssh; the loop feeds what comes to the Start until the agent answers."""
+        if self._run.is_over() or machine.feed is not None:
+            return
+        from . import files, launch
+        from .feed import Feed
+        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
+        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
+        machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self.lose(machine, GONE))
+        self._run.handle(broker.Awaited(machine.name))
+        head = self.head.channel
+        if start.process is not None and head is not None:
+            self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
+            self._loop.flush(head)                     # at once: we may be killed before the next turn
+
+    def _settled(self, machine: Machine) -> None:
+        start = machine.feed.start
+        if start.error is not None:
+            self._failed(machine, start.error)
+        else:
+            self._ready(machine)
+        self._run.hosts_changed()
+
+    def _ready(self, machine: Machine) -> None:
+        ready = machine.feed.start.ready
+        facts = ready.facts
+        self._talk_to(machine, ready.channel)
+        machine.complaints = len(machine.feed.start.complaints())
+        self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
+            machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
+            facts.get("login", 0) * 1000), 1)
+        self._up(machine, facts["cores"], max(facts.get("round_trip", 0), LOCAL_TRIP), facts["version"][1], None)
+        if ready.rest:
+            self._from_agent(machine, ready.rest)
+        self.tell(machine, Ping(int(time.monotonic() * 1e6)))
+
+    def _up(self, machine: Machine, cores: int, trip: float, minor: int, origin_after: Optional[int]) -> None:
+        workers = cores if machine.share.workers is None else machine.share.workers
+        if workers:
+            self._report.info("%s: libraries with threads of their own (OMP_NUM_THREADS and its kin) get %d a worker"
+                              % (machine.name, core_share(cores, workers)), 1)
+        self._run.handle(broker.HostUp(machine.name, workers, trip, origin_after, minor))
+
+    def _failed(self, machine: Machine, error: HostError) -> None:
+        self.close_start(machine)
+        self._run.handle(broker.Awaited(machine.name, False))
+        if self._job.strict and not self._run.begun():
+            raise error
+        self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before
+
+    def close_start(self, machine: Machine) -> None:
+        """End its ssh, if there is one."""
+        feed, machine.feed = machine.feed, None
+        if feed is not None:
+            if feed.start.process is not None:
+                self.tell(self.head, Unguard(feed.start.process.pid))
+            feed.close()
+
+    # Agents
+
+    def _talk_to(self, machine: Machine, sock: socket) -> None:
+        machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
+        machine.heard = time.monotonic()
+        self._sockets[machine.name] = sock
+        self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
+
+    def _from_agent(self, machine: Machine, data: bytes = b"") -> None:
+        channel = machine.channel
+        assert channel is not None
+        try:
+            messages = [decode(frame, self._words) for frame in channel.receive(data)]
+        except (EOFError, OSError, ProtocolError) as error:
+            self.lose(machine, str(error) if isinstance(error, ProtocolError) else GONE)
+            return
+        machine.heard = time.monotonic()
+        for message in messages:
+            if machine.channel is channel:
+                self._run.hear_agent(machine, message)
+
+    def tell(self, machine: Machine, message: Message) -> None:
+        """Tell an agent something, if it is there."""
+        if machine.channel is not None:
+            self._loop.send(machine.channel, encode(message))
+
+    def drop(self, machine: Machine) -> None:
+        """Hear its agent no more."""
+        if machine.channel is not None:
+            self._loop.drop(machine.channel)
+            machine.channel = None
+
+    # Heartbeat and loss
+
+    def beat(self) -> None:
+        """Every few seconds: are you there?  The answer also measures the round trip."""
+        self._notice_absence()
+        for machine in self.remote:
+            if machine.channel is not None and time.monotonic() - machine.heard > SILENCE:
+                self.lose(machine, "no answer for %d s" % SILENCE)
+            self.tell(machine, Ping(int(time.monotonic() * 1e6)))
+        self._beaten = time.clock_gettime(CLOCK)
+        self._loop.after(BEAT, self.beat)
+
+    def _notice_absence(self) -> None:
+        """If we, or this machine, did nothing for long, no host is to blame.  Their agents may have given us up."""
+        away = time.clock_gettime(CLOCK) - self._beaten
+        if away < 3 * BEAT:
+            return
+        self._beaten += away
+        given_up = [machine for machine in self.remote if machine.feed is not None and away > agent.SILENCE]
+        for machine in self.remote:
+            machine.heard = time.monotonic()
+        if given_up and not self._run.is_over():
+            names = ", ".join(machine.name for machine in given_up)
+            self._report.warning("this run was suspended for %d s; started again: %s" % (away, names))
+            for machine in given_up:
+                self._hang_up(machine, "while the launcher was suspended")
+                self.begin(machine)
+
+    def lose(self, machine: Machine, why: str) -> None:
+        """An agent is gone, and all its processes with it."""
+        channel = machine.channel
+        self._notice_absence()
+        if machine.channel is not channel or channel is None:      # it is being started again
+            return
+        if machine is self.head or self._run.is_over():
+            self.drop(machine)
+            if machine is self.head:
+                self._run.lose_head()
+            return
+        machine.feed.hear_complaints()                 # ssh's last words
+        words = machine.feed.start.complaints()[machine.complaints:][-1:] or [why]
+        self._hang_up(machine, "with its host")
+        self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
+        self._run.hosts_changed()
+
+    def _try_again(self, machine: Machine) -> str:
+        """Start a lost host again in a while; words that say so."""
+        if machine.losses == len(AGAIN):
+            return ""
+        seconds = AGAIN[machine.losses]
+        machine.losses += 1
+        self._loop.after(seconds, lambda: self.begin(machine))
+        return "; it is tried again in %d s" % seconds
+
+    def _hang_up(self, machine: Machine, how: str) -> None:
+        """Forget a host's agent and its processes."""
+        if machine.channel is not None:
+            self.drop(machine)
+            self._run.bury_all(machine)
+            self._run.handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
+        self.close_start(machine)
