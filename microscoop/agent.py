@@ -20,9 +20,9 @@ import sys
 import threading
 import time
 from array import array
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from . import child
+from . import child, program
 from .bootstrap import leftovers
 from .cache import Cache
 from .channel import Channel
@@ -55,6 +55,7 @@ from .protocol import (
     encode,
     idles,
 )
+from .record import Record
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
@@ -68,7 +69,7 @@ ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors
 Begun = Tuple[int, int, int]      # owner, call, item
 
 
-class Child(NamedTuple):
+class Child(Record):
     """A process that this agent has forked."""
     process: int
     pid: int
@@ -91,6 +92,8 @@ class Agent:
         self._since: Dict[int, Dict[Begun, float]] = {}    # process -> the items that it is on, and since when
         self._overdue: Dict[int, List[Begun]] = {}     # process -> the items for which it is being ended
         self._guarded: Dict[int, bytes] = {}           # the launcher's ssh processes, each with its directory
+        self._streams = _line_buffered()
+        self._program = program.compiled(settings.script) if settings.script else None     # once for all workers
         self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
                             lambda process, message: self._pass_down(process, encode(message)))
         self._unprinted = 0
@@ -225,7 +228,8 @@ class Agent:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 child.origin(self._settings, message.process, far)
             _redirect(pipes)
-            child.worker(self._settings, message.process, far, memoryview(note).cast("Q"))
+            sys.stdout, sys.stderr = self._streams
+            child.worker(self._settings, message.process, far, memoryview(note).cast("Q"), self._program)
         except BaseException:                          # a defect of ours must not return into the agent's loop
             sys.excepthook(*sys.exc_info())
         finally:
@@ -431,9 +435,13 @@ def _redirect(pipes: Tuple[int, ...]) -> None:
         os.dup2(descriptor, target)
     for descriptor in (nothing, *pipes):
         os.close(descriptor)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding=getattr(stream, "encoding", "utf-8"),
-                                   errors=getattr(stream, "errors", "backslashreplace"), closefd=False)
-                              for number, stream in ((1, sys.stdout), (2, sys.stderr)))
+
+
+def _line_buffered() -> List[Any]:
+    """What is stdout and stderr in workers; made once, before the forks."""
+    return [open(number, "w", buffering=1, encoding=getattr(stream, "encoding", "utf-8"),
+                 errors=getattr(stream, "errors", "backslashreplace"), closefd=False)
+            for number, stream in ((1, sys.stdout), (2, sys.stderr))]
 
 
 def _noted(note: mmap.mmap) -> List[Begun]:

@@ -23,7 +23,7 @@ tests/ checks it):
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from typing import Any, Callable, DefaultDict, Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, Type, Union
 
 from .protocol import (
     ALONE,
@@ -54,6 +54,7 @@ from .protocol import (
     Taken,
     Unfit,
 )
+from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
@@ -62,7 +63,7 @@ AHEAD = 50                 # a block is given ahead only if it lasts less than s
 
 # What happens --------------------------------------------------------------------------------------------------------
 
-class HostUp(NamedTuple):
+class HostUp(Record):
     """An agent can fork so many workers, and after the first few the origin if it is time for that (else None)."""
     host: str
     workers: int
@@ -71,35 +72,35 @@ class HostUp(NamedTuple):
     minor: int = 0         # of its Python 3
 
 
-class Awaited(NamedTuple):
+class Awaited(Record):
     """A host is on its way, and HostUp may follow; or it is so no longer."""
     host: str
     awaited: bool = True
 
 
-class Open(NamedTuple):
+class Open(Record):
     """Enough hosts are up: let the script begin, on this one."""
     host: str
 
 
-class HostDown(NamedTuple):
+class HostDown(Record):
     """An agent is gone, and with it every process of the host."""
     host: str
     why: str
 
 
-class ProcessUp(NamedTuple):
+class ProcessUp(Record):
     """A process can be talked to."""
     process: int
 
 
-class Heard(NamedTuple):
+class Heard(Record):
     """A process has said something."""
     process: int
     message: Message
 
 
-class ProcessDied(NamedTuple):
+class ProcessDied(Record):
     """A process has ended; `begun` are the (owner, call, item) that it was on, None if nobody knows."""
     process: int
     why: str
@@ -112,26 +113,26 @@ Event = Union[HostUp, Awaited, Open, HostDown, ProcessUp, Heard, ProcessDied]
 
 # What is to be done --------------------------------------------------------------------------------------------------
 
-class Send(NamedTuple):
+class Send(Record):
     """Give a process this message."""
     process: int
     message: Message
 
 
-class Start(NamedTuple):
+class Start(Record):
     """Have this host fork a process."""
     host: str
     process: int
     kind: int
 
 
-class LeaveOut(NamedTuple):
+class LeaveOut(Record):
     """Use this host no more: its workers do not live."""
     host: str
     why: str
 
 
-class Over(NamedTuple):
+class Over(Record):
     """The origin has ended."""
     why: str
 
@@ -202,7 +203,7 @@ class Host:
         return any(process.kind == WORKER for process in self.processes.values())
 
 
-class Turn(NamedTuple):
+class Turn(Record):
     """An owner in line; of two lines the one goes first whose foremost has the lower number."""
     number: int
     owner: Process

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from . import tasks
 from .protocol import Block
+from .record import Record
 
 BLOCK_TIME = 2_000_000     # nanoseconds that a block should last
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
 APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 
 
-class Chunk(NamedTuple):
+class Chunk(Record):
     """Items of a call that were taken from its inputs at one time."""
     first: int
     stop: int

@@ -14,15 +14,16 @@ import sys
 import threading
 from contextlib import suppress
 from types import FunctionType, ModuleType
-from typing import Any, Dict, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, NoReturn, Optional, Sequence, Tuple
 
 from . import futures, hooks
 from .channel import Link
 from .errors import Status, UsageError, exit_status
 from .hosts import usable_cores
 from .owner import Owner
-from .program import current, execute
+from .program import Program, current, execute, read
 from .protocol import INLINE, Unfit
+from .record import Record
 from .tasks import lacking
 from .workers import Worker, flush_output
 
@@ -34,7 +35,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
            "NUMEXPR_NUM_THREADS")
 
 
-class Settings(NamedTuple):
+class Settings(Record):
     """How the processes of one host are to be."""
     host: str
     script: str                    # where it is on this host; "": workers load none
@@ -94,8 +95,9 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     _leave(_run(settings, owner))
 
 
-def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
-    """Load the script as `__mp_main__`, and serve."""
+def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview,
+           program: Optional[Program] = None) -> NoReturn:
+    """Load the script as `__mp_main__`, and serve; program: the script, if it was compiled before the fork."""
     where = "%s/%d" % (settings.host, number)
     link = Link(sock, "process %d" % number)
     os.register_at_fork(after_in_child=sock.close)
@@ -109,7 +111,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
         if not hooks.replace("load", settings.leaves, settings) and settings.script:
-            execute("__mp_main__", settings.script)
+            execute("__mp_main__", program or read(settings.script))
         hooks.enter("worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
@@ -173,7 +175,7 @@ def _run(settings: Settings, owner: Owner) -> int:
     here = os.getpid()
     try:
         if not hooks.replace("run", settings.leaves, settings):
-            execute("__main__", settings.script)
+            execute("__main__", read(settings.script))
         _finish(owner, here)
         return Status.OK
     except SystemExit as error:

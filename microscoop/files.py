@@ -13,15 +13,16 @@ import warnings
 import zlib
 from functools import cached_property
 from importlib.machinery import all_suffixes
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 from microscoop.errors import UsageError
+from microscoop.record import Record
 
 LIMIT = 64 << 20  # bytes
 PACKAGE = __name__.partition(".")[0]
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """One file, or an empty folder, whose name ends in "/"."""
 
     name: str  # relative to the parcel's root
@@ -30,7 +31,7 @@ class Entry(NamedTuple):
     digest: str  # sha256 in hexadecimal
 
 
-class Bundle(NamedTuple):
+class Bundle(Record):
     """Files as they travel: one zlib stream of all contents, in the order of the entries."""
 
     entries: list[Entry]

@@ -30,7 +30,6 @@ from typing import (
     Iterable,
     Iterator,
     List,
-    NamedTuple,
     Optional,
     Sequence,
     Set,
@@ -40,6 +39,7 @@ from typing import (
 from . import tasks
 from .calls import Call, ring
 from .owner import Owner
+from .record import Record
 
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError, InvalidStateError, TimeoutError
@@ -460,7 +460,7 @@ def _ready(source: _Source) -> bool:
 
 # Waiting -------------------------------------------------------------------------------------------------------------
 
-class DoneAndNotDone(NamedTuple):
+class DoneAndNotDone(Record):
     """What `wait` gives."""
     done: Set[Future]
     not_done: Set[Future]

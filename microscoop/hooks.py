@@ -22,7 +22,9 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from .record import Record
 
 if TYPE_CHECKING:
     from .broker import Action, Event
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from .report import Outlet, Reporter
 
 
-class Stage(NamedTuple):
+class Stage(Record):
     """What the launcher has for a Watcher."""
     job: Job
     loop: Loop

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from microscoop.errors import UsageError
+from microscoop.record import Record
 
 LOCAL_NAMES = frozenset(("127.0.0.1", "localhost", "::1"))
 LINE_FORM = "name [count] [python=COMMAND]"
 NOT_IN_NAMES = frozenset(" ,=/\\'\"`$&;|<>(){}[]!?*#^~")  # ssh itself refuses most of these
 
 
-class Host(NamedTuple):
+class Host(Record):
     """One machine; slots: None = open; python: the command that starts Python there, None = found by itself."""
 
     name: str
@@ -25,7 +26,7 @@ class Host(NamedTuple):
     local: bool = False
 
 
-class Share(NamedTuple):
+class Share(Record):
     """What one host gets; workers: None = one for each of its usable cores, 0 = the origin alone.
 
     workers counts the processes that run tasks. The origin is one more: reports only call one of the head's slots its.

@@ -5,10 +5,11 @@ Here stands what needs a look at this machine: is the script there, what does th
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from microscoop.errors import UsageError
 from microscoop.hosts import Share, distribute, parse_hostfile, parse_words
+from microscoop.record import Record
 
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
 
@@ -41,7 +42,7 @@ class Options:
     scriptless = False  # it may be that there is none
 
 
-class Job(NamedTuple):
+class Job(Record):
     """All that the command line asks for, checked; paths are as given but where it says absolute."""
 
     script: str  # "": none was given, which --check, --dry-run and a program with workers of its own allow

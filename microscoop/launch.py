@@ -26,12 +26,13 @@ import socket
 import struct
 import subprocess
 import time
-from typing import Any, Iterator, NamedTuple, Optional, Sequence, Union
+from typing import Any, Iterator, Optional, Sequence, Union
 
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
 from microscoop.hosts import Host, Share
 from microscoop.job import Job, is_template
+from microscoop.record import Record
 from microscoop.shell import marker, shell_text
 from microscoop.tunnel import Tunnel
 
@@ -42,7 +43,7 @@ LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and compla
 SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
 
-class Cure(NamedTuple):
+class Cure(Record):
     """What to do about a failed start: one row of the table of advice."""
 
     stage: str  # "": any
@@ -95,7 +96,7 @@ CURES = (
 UNKNOWN = Cure("", "", "it did not say why", "{ssh} true")
 
 
-class Ready(NamedTuple):
+class Ready(Record):
     """A host whose agent can be talked to."""
 
     channel: socket.socket  # non-blocking; Start.sock or the tunnel's

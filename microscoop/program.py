@@ -1,4 +1,4 @@
-"""The program of a run, and what workers have of it.  Runs in the origin and in workers.
+"""The program of a run, and what workers have of it.  Runs in the origin and in workers; agents compile it for them.
 
 The origin runs it as `__main__`, workers load it as `__mp_main__` without what stands under the guard.  So a function
 from there has a name in the origin that workers do not know.
@@ -22,6 +22,7 @@ class Program:
         self.loaded = loaded                       # workers load it, too
         self.names: Dict[str, Any] = {}            # its module's
         self.sure: Dict[int, Any] = {}             # by id: functions, or their code, that every process has as they are
+        self._code: Optional[CodeType] = None
         self.mixed = not loaded                    # there are functions and classes of whom that is not so sure
 
     def module(self, name: str) -> ModuleType:
@@ -40,7 +41,9 @@ class Program:
 
     def code(self) -> CodeType:
         """The whole, compiled.  Raises SyntaxError, ValueError."""
-        code = compile(self.text, self.path, "exec", dont_inherit=True)
+        if self._code is not None:
+            return self._code
+        code = self._code = compile(self.text, self.path, "exec", dont_inherit=True)
         guard = next((number for number, line in enumerate(self.text.splitlines(), 1)
                       if b"__name__" in line and line.lstrip().startswith(b"if")), sys.maxsize)
         for found in definitions(code):
@@ -72,9 +75,26 @@ def current() -> Optional[Program]:
     return _current[0] if _current else None
 
 
-def execute(name: str, path: str) -> None:
-    """Run a script, or load it, as a module of this name.  Raises what it raises."""
+def read(path: str) -> Program:
+    """That of a script."""
     with open(path, "rb") as file:
-        program = Program(path, file.read())
+        return Program(path, file.read())
+
+
+def compiled(path: str) -> Optional[Program]:
+    """The same with its code, in an agent: for all workers that it will fork.  None if that fails: they say why."""
+    import warnings
+    try:
+        program = read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")            # the origin shows them
+            program.code()
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return program
+
+
+def execute(name: str, program: Program) -> None:
+    """Run a program, or load it, as a module of this name.  Raises what it raises."""
     module = program.module(name)
     exec(program.code(), module.__dict__)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Container, Dict, NamedTuple, Optional, Tuple, Type, Union
+from typing import Any, Container, Dict, Optional, Tuple, Type, Union
+
+from .record import Record
 
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
@@ -28,7 +30,7 @@ class ProtocolError(Exception):
 
 # Between an owner, the broker and a worker --------------------------------------------------------------------------
 
-class Block(NamedTuple):
+class Block(Record):
     """owner -> broker -> worker: run items first .. first + items - 1 of a call."""
     owner: int
     call: int
@@ -42,7 +44,7 @@ class Block(NamedTuple):
     body: bytes = b""
 
 
-class Result(NamedTuple):
+class Result(Record):
     """worker -> broker -> owner: outcomes of items first .. first + items - 1."""
     owner: int
     call: int
@@ -54,7 +56,7 @@ class Result(NamedTuple):
     body: bytes = b""
 
 
-class Taken(NamedTuple):
+class Taken(Record):
     """owner -> broker -> worker: the pulled result has arrived whole; forget it."""
     worker: int
     owner: int
@@ -63,7 +65,7 @@ class Taken(NamedTuple):
     items: int
 
 
-class Back(NamedTuple):
+class Back(Record):
     """worker -> broker: items that were not begun and go to somebody else."""
     owner: int
     call: int
@@ -71,7 +73,7 @@ class Back(NamedTuple):
     items: int
 
 
-class Lost(NamedTuple):
+class Lost(Record):
     """broker -> owner: items that are yours again; the body says why, if the worker died."""
     call: int
     first: int
@@ -85,27 +87,27 @@ class Lost(NamedTuple):
 FREE, CHARGED, ALONE, OVERDUE, UNMATCHED = range(5)
 
 
-class Drop(NamedTuple):
+class Drop(Record):
     """owner -> broker -> holders: nobody wants this call (0: any of that owner) any more."""
     owner: int
     call: int
 
 
-class Quiet(NamedTuple):
+class Quiet(Record):
     """origin -> broker: tell me when nobody has anything to do; and the same back, when that is so."""
 
 
-class Unfit(NamedTuple):
+class Unfit(Record):
     """worker -> broker: the script cannot be loaded on this host; why, in one line, then the traceback."""
     body: bytes = b""
 
 
-class Remark(NamedTuple):
+class Remark(Record):
     """process -> launcher: bytes for the Watchers of leaves; the broker does nothing about it."""
     body: bytes = b""
 
 
-class Idle(NamedTuple):
+class Idle(Record):
     """worker -> broker: whether I have something to run."""
     idle: int         # RUNNING, WAITING, FREED or DONE
 
@@ -114,18 +116,18 @@ class Idle(NamedTuple):
 RUNNING, WAITING, FREED, DONE = range(4)
 
 
-class Surplus(NamedTuple):
+class Surplus(Record):
     """owner -> broker: I have items to give away and no credit."""
     items: int
 
 
-class Credit(NamedTuple):
+class Credit(Record):
     """broker -> owner: send so many blocks; so many workers share the work."""
     blocks: int
     workers: int
 
 
-class Pull(NamedTuple):
+class Pull(Record):
     """receiver -> broker -> sender of a stream: send on, up to this offset."""
     to: int
     by: int
@@ -136,7 +138,7 @@ class Pull(NamedTuple):
     near: int         # 1: we are on one machine, and shared memory will do
 
 
-class Shared(NamedTuple):
+class Shared(Record):
     """sender -> broker -> receiver: the stream lies in this descriptor of mine."""
     to: int
     owner: int
@@ -146,7 +148,7 @@ class Shared(NamedTuple):
     descriptor: int
 
 
-class Const(NamedTuple):
+class Const(Record):
     """setter -> broker -> every process: this name has a value, in a stream (call, KEPT) of its owner."""
     owner: int
     call: int
@@ -157,13 +159,13 @@ class Const(NamedTuple):
     body: bytes = b""     # the name
 
 
-class Named(NamedTuple):
+class Named(Record):
     """broker -> setter: whether the name of the Const with this call was free."""
     call: int
     ours: int
 
 
-class Piece(NamedTuple):
+class Piece(Record):
     """sender -> broker -> receiver: the next bytes of a stream."""
     to: int           # who gets it; when it arrives, who sent it
     owner: int
@@ -174,7 +176,7 @@ class Piece(NamedTuple):
 
 # Between the head and an agent ---------------------------------------------------------------------------------------
 
-class Spawn(NamedTuple):
+class Spawn(Record):
     """head -> agent: fork a process of this kind under this id."""
     process: int
     kind: int
@@ -183,13 +185,13 @@ class Spawn(NamedTuple):
 ORIGIN, WORKER = range(2)
 
 
-class Up(NamedTuple):
+class Up(Record):
     """agent -> head: the process runs."""
     process: int
     pid: int
 
 
-class Died(NamedTuple):
+class Died(Record):
     """agent -> head: how it ended (a waitpid status), and which items it was on (BEGUN triples), the overdue first."""
     process: int
     status: int
@@ -200,55 +202,55 @@ class Died(NamedTuple):
 BEGUN = Struct("=QQQ")            # owner, call, item; as the process noted them in shared memory
 
 
-class Kill(NamedTuple):
+class Kill(Record):
     """head -> agent: end this process with SIGKILL."""
     process: int
 
 
-class End(NamedTuple):
+class End(Record):
     """head -> agent -> processes: the run is over."""
 
 
-class Print(NamedTuple):
+class Print(Record):
     """agent -> head: what a process wrote to its stdout (1) or stderr (2)."""
     process: int
     stream: int
     body: bytes = b""
 
 
-class Printed(NamedTuple):
+class Printed(Record):
     """head -> agent: so many bytes of Print were dealt with."""
     size: int
 
 
-class Ping(NamedTuple):
+class Ping(Record):
     """head -> agent, and back as it is."""
     sent: int         # microseconds on the head's clock
 
 
-class Note(NamedTuple):
+class Note(Record):
     """agent -> head: one line for the user."""
     body: bytes = b""
 
 
-class Guard(NamedTuple):
+class Guard(Record):
     """launcher -> its own agent: if I die, end this process group (an ssh) and remove the directory in the body."""
     pid: int
     body: bytes = b""
 
 
-class Unguard(NamedTuple):
+class Unguard(Record):
     """launcher -> its own agent: I have ended it myself."""
     pid: int
 
 
-class Garbled(NamedTuple):
+class Garbled(Record):
     """agent -> head: what this process says is not this protocol, for this reason; it is heard no more."""
     process: int
     body: bytes = b""
 
 
-class Relay(NamedTuple):
+class Relay(Record):
     """head <-> agent: a frame to or from one process of that host."""
     process: int
     body: bytes = b""
