@@ -555,14 +555,18 @@ class Broker:
             while crew.idle and self._has_for(crew):
                 _, worker = crew.idle.popitem()
                 self._hand_over(worker)
-            while crew.ahead and self._stocked >= self._workers and self._has_for(crew):
+            while crew.ahead and self._has_to_spare_for(crew):
                 _, worker = crew.ahead.popitem()
-                while self._has_for(crew) and self._may_go_ahead(worker):
+                while self._has_to_spare_for(crew) and self._may_go_ahead(worker):
                     self._hand_over(worker)
 
     def _has_for(self, crew: Crew) -> bool:
         """Whether there is a block that such workers can run."""
         return bool(self._turns.get(0) or self._turns.get(crew.minor))
+
+    def _has_to_spare_for(self, crew: Crew) -> bool:
+        """Whether there is one that no other worker will soon be idle for."""
+        return self._stocked >= self._workers and self._has_for(crew)
 
     def _next_for(self, crew: Crew) -> Tuple[Process, int]:
         """Whose turn it is, and the minor that its block needs: of those for any Python and those for this one, the

@@ -36,6 +36,7 @@ class Machine:
         self.feed: Any = None                      # a Feed, while it is on its way and as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.heard = 0.0
+        self.round_trip = 0                        # microseconds; 0: not known
         self.losses = 0
         self.complaints = 0                        # lines of ssh's stderr before it was up
 
@@ -95,6 +96,7 @@ class Machines:
         ready = machine.feed.start.ready
         facts = ready.facts
         self._talk_to(machine, ready.channel)
+        machine.round_trip = 0
         machine.complaints = len(machine.feed.start.complaints())
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",

@@ -205,6 +205,16 @@ class Work(unittest.TestCase):
         ahead = [given(office.block(item, planned=2000, surplus=50)) for item in range(1, 20)]
         self.assertEqual(sum(map(len, ahead)), 8)   # with the first 18 ms: half as long again as the way, and one block
 
+    def test_what_others_will_soon_be_idle_for_does_not_go_ahead(self):
+        office = Office(0)
+        for worker in office.host("far", 6, 0.03):
+            office.hear(worker, Idle(FREED))
+        first = [given(office.block(item)) for item in range(12)][0]
+        worker, call, item = first[0]
+        slow = Result(owner=office.origin, call=call, first=item, items=1, spent=10 ** 8, worker=worker, size=0,
+                      body=b"")
+        self.assertEqual(len(given(office.hear(worker, slow))), 1)      # 6 wait, and 6 are at work
+
     def test_one_who_gave_work_back_is_given_nothing_ahead_until_its_next_result(self):
         office = Office(1)
         worker, = office.workers

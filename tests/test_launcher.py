@@ -10,7 +10,10 @@ import sys
 import textwrap
 import time
 import unittest
+from types import SimpleNamespace
+from unittest import mock
 
+from microscoop import machines, protocol, server
 from tests import harness
 
 ARTICLE = """
@@ -420,6 +423,18 @@ def nap(seconds):
     time.sleep(seconds)
     return seconds
 """
+
+
+class TheWayToAHost(unittest.TestCase):
+    def test_is_as_long_as_the_quickest_answer_took_and_is_asked_for_again_while_it_gets_shorter(self):
+        host, machine, asked = SimpleNamespace(round_trip=200), machines.Machine(mock.Mock()), []
+        head = SimpleNamespace(_broker=SimpleNamespace(hosts={machine.name: host}),
+                               _machines=SimpleNamespace(tell=lambda machine, message: asked.append(message)))
+        for sent, took, again in ((1000, 30000, 1), (50000, 900, 2), (60000, 5000, 2), (70000, 900, 2)):
+            with mock.patch.object(time, "monotonic", lambda: (sent + took) / 1e6):  # noqa: B023
+                server.Server._pong(head, machine, protocol.Ping(sent))
+            self.assertAlmostEqual(host.round_trip, took if took > 5000 else 900, delta=1)
+            self.assertEqual(len(asked), again)
 
 
 class CtrlC(harness.TestCase):
