@@ -21,7 +21,6 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import tasks
 from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
 from .channel import Link
-from .constants import Constants
 from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
 from .protocol import (
     ALONE,
@@ -44,6 +43,7 @@ from .protocol import (
     Surplus,
     Taken,
 )
+from .registry import Constants
 from .streams import Streams
 
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last

@@ -4,9 +4,9 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Sequence, Tuple
 
 from . import tasks
-from .constants import Constants
 from .owner import Owner
 from .protocol import Block, Message
+from .registry import Constants
 from .workers import DEEP, Run, Worker
 
 HERE = "here"              # `where` of a program outside the launcher
