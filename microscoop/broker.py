@@ -58,7 +58,7 @@ from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
-AHEAD = 50                 # a block is given ahead only if it lasts less than so many round trips
+AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips
 
 
 # What happens --------------------------------------------------------------------------------------------------------
