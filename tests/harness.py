@@ -84,26 +84,26 @@ class Process(NamedTuple):
     pid: int
     parent: int
     state: str
-    command: str
+
+    @property
+    def command(self) -> str:
+        return _read(self.pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
 
     def __str__(self) -> str:
         return f"{self.pid} (parent {self.parent}, state {self.state}) {self.command}"
 
 
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb", 0) as file:
+            return file.read()
+    except OSError:
+        return b""  # it has just ended, or is not ours to look into
+
+
 def _process(pid: int) -> Optional[Process]:
-    try:
-        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return None  # it has just ended
-    return Process(pid, int(fields[1]), fields[0], b" ".join(words).decode(errors="replace").strip())
-
-
-def _is_marked(pid: int) -> bool:
-    try:
-        return f"{MARK_NAME}={MARK}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    fields = _read(pid, "stat").rpartition(b")")[2].decode().split()
+    return Process(pid, int(fields[1]), fields[0]) if fields and fields[0] not in "ZX" else None
 
 
 def processes() -> List[Process]:
@@ -111,11 +111,12 @@ def processes() -> List[Process]:
     if not (PROC / "self" / "environ").exists():
         return []
     found = [_process(int(name)) for name in os.listdir(PROC) if name.isdigit()]
-    table = {process.pid: process for process in found if process and process.state not in "ZX"}
-    ours = {pid for pid in table if pid != os.getpid() and _is_marked(pid)}
-    for process in sorted(table.values(), key=lambda process: process.pid):
-        if process.parent in ours and process.pid != os.getpid():
-            ours.add(process.pid)
+    table = {process.pid: process for process in found if process and process.pid != os.getpid()}
+    mark = f"{MARK_NAME}={MARK}".encode()
+    ours = {pid for pid in table if mark in _read(pid, "environ").split(b"\0")}
+    for pid in sorted(table):
+        if table[pid].parent in ours:
+            ours.add(pid)
     return [table[pid] for pid in sorted(ours)]
 
 
@@ -356,9 +357,10 @@ class TestCase(unittest.TestCase):
         self.addCleanup(self._nothing_is_left)
 
     def _nothing_is_left(self) -> None:
-        until(lambda: not processes(), GRACE)
-        left = [str(process) for process in processes()]
-        end_all()
+        left = []
+        if not until(lambda: not processes(), GRACE):
+            left = [str(process) for process in processes()]
+            end_all()
         until(lambda: not left_files(), GRACE if not left else 0)
         left += left_files()
         shutil.rmtree(str(TEMP))
