@@ -4,6 +4,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
 import time
 import unittest
 
@@ -14,20 +15,34 @@ CASE = re.compile(r"^(ok|FAIL|skip) (\w+\.\w+) [\d.]+\n((?:    .*\n)*)", re.MULT
 
 
 class Shared(harness.TestCase):
-    """One run of semantics.py, and a test for each of its cases."""
+    """One run of semantics.py, and a test for each of its cases. The runs of all such classes go on at once."""
 
     workers = 0  # 0: a ThreadPoolExecutor
+    out = None
 
     @classmethod
     def setUpClass(cls):
-        words = ["-q", "-n", cls.workers, SCRIPT, cls.workers] if cls.workers else [SCRIPT]
-        go = harness.run if cls.workers else harness.plain
+        if cls.out is None:
+            for kind, run in [(kind, kind.start()) for kind in Shared.__subclasses__()]:
+                kind.hear(run)
+
+    @classmethod
+    def start(cls):
+        if not cls.workers:
+            return harness.Run([sys.executable, SCRIPT])
+        return harness.start("-q", "-n", str(cls.workers), SCRIPT, str(cls.workers))
+
+    @classmethod
+    def hear(cls, run):
         try:
-            result, cls.trouble = go(*map(str, words), timeout=100), ""
+            result, cls.trouble = run.finish(100), ""
         except harness.TooSlow as error:
             result, cls.trouble = error, str(error)
         cls.out, cls.err = result.out, result.err
         cls.cases = {name: (word, text) for word, name, text in CASE.findall(cls.out)}
+
+    def setUp(self):
+        """The cases only look up what was said; what is left is looked for once."""
 
     def check(self, name):
         word, text = self.cases.get(name, ("skip", "not run; see test_the_run_itself"))
@@ -37,6 +52,7 @@ class Shared(harness.TestCase):
             self.fail(f"{name}\n{text}")
 
     def check_the_run_itself(self):
+        super().setUp()
         pool = f"microscoop.futures, {self.workers} workers" if self.workers else "ThreadPoolExecutor, 3 workers"
         self.assertEqual(self.trouble, "")
         self.assertEqual((self.out.splitlines() or [""])[0], f"pool {pool}", self.err[-3000:])
