@@ -20,8 +20,9 @@ import textwrap
 import threading
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
@@ -59,6 +60,7 @@ else:
     MARK = f"{os.getpid()}.{time.time_ns()}"
     BASE = _own_directory()
 TEMP = BASE / "tmp"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background ignores it, and its runs
 STACKS = BASE / "stacks"
 
 
@@ -316,6 +318,12 @@ def plain(*words: Union[str, Path], stdin: Union[str, bytes, None] = None, timeo
           cwd: Union[str, Path, None] = None) -> Result:
     """`python WORDS`, to its end."""
     return Run([python, *words], stdin=stdin, env=env, cwd=cwd).finish(timeout)
+
+
+def at_once(function: Callable[[Any], Any], cases: Iterable[Any], most: int = 4) -> List[Any]:
+    """The function's value for each case, as by map; so many calls, as of `run`, go on at once."""
+    with ThreadPoolExecutor(most) as threads:
+        return list(threads.map(function, cases))
 
 
 @contextlib.contextmanager

