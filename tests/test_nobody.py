@@ -9,6 +9,7 @@ import os
 import shlex
 import stat
 import sys
+import time
 import unittest
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Sequence, Set
@@ -77,6 +78,7 @@ class NothingListens(LaunchCase):
         run = harness.start("-q", *options, self.program("busy.py", BUSY), flag)
         while "busy" not in run.out.text() and run.process.poll() is None:
             look(listeners(processes()))
+            time.sleep(0.01)
         self.assertTrue(harness.until(lambda: len(processes()) >= least, 10))
         look(listeners(processes()))
         flag.touch()
@@ -214,6 +216,7 @@ sys.exit(cli.main(sys.argv[1:]))
             run = harness.Run([sys.executable, launcher, *words, busy, flag])
             while "busy" not in run.out.text() and run.process.poll() is None:
                 seen |= self.visible(processes() + sshd.sessions())
+                time.sleep(0.02)
             seen |= self.visible(processes() + sshd.sessions())
             flag.touch()
             result = run.finish(20)
@@ -270,32 +273,38 @@ if __name__ == "__main__":
         return [ast.literal_eval(line) for line in result.out.splitlines()]
 
     def test_script_folder_and_arguments(self) -> None:
-        for name in ODD:
-            folder = self.folder(name)
-            script = str(folder / (name + ".py"))
-            for options in (("-n", "1"), (*self.remote, self.ssh)):
-                with self.subTest(name=name, options=options):
-                    origin, worker = self.told(*options, "--env", "ODD=" + name, script, *ODD, "", cwd=folder)
-                    self.assertEqual(origin, ([script, *ODD, ""], script, str(folder)))
-                    self.assertEqual(worker[:4], ([script, *ODD, ""], script, str(folder), name))
-                    self.assertEqual(worker[5], str(folder / "beside.py"))
+        folders = {name: self.folder(name) for name in ODD}
+        cases = [(name, options) for name in ODD for options in (("-n", "1"), (*self.remote, self.ssh))]
+        found = harness.at_once(lambda case: self.told(
+            *case[1], "--env", "ODD=" + case[0], folders[case[0]] / (case[0] + ".py"), *ODD, "",
+            cwd=folders[case[0]]), cases)
+        for (name, options), (origin, worker) in zip(cases, found):
+            with self.subTest(name=name, options=options):
+                folder = folders[name]
+                script = str(folder / (name + ".py"))
+                self.assertEqual(origin, ([script, *ODD, ""], script, str(folder)))
+                self.assertEqual(worker[:4], ([script, *ODD, ""], script, str(folder), name))
+                self.assertEqual(worker[5], str(folder / "beside.py"))
 
     def test_a_script_of_a_name_that_begins_with_a_dash(self) -> None:
         folder = self.folder("-n 3")
-        for options in (("-n", "1"), (*self.remote, self.ssh)):
-            origin, worker = self.told(*options, "--", "-n 3.py", "-n", "--", "4", cwd=folder)
+        for origin, worker in harness.at_once(
+                lambda options: self.told(*options, "--", "-n 3.py", "-n", "--", "4", cwd=folder),
+                (("-n", "1"), (*self.remote, self.ssh))):
             self.assertEqual((origin[0], worker[0]), (["-n 3.py", "-n", "--", "4"],) * 2)
 
     def test_what_is_sent(self) -> None:
         hidden = f"import os; real = os.path.isdir; " \
                  f"os.path.isdir = lambda path: not str(path).startswith('{self.base}/project') and real(path)"
         python = shlex.quote(self.python(hidden, "odd 'python' $3"))
-        for name in ODD:
-            folder = self.folder(name)
+        folders = {name: self.folder(name) for name in ODD}
+        for name, folder in folders.items():
             (folder / ("data " + name)).write_text(name)
+        found = harness.at_once(lambda name: self.told(
+            *self.remote, self.ssh, "--python-interpreter", python, "--send", folders[name] / ("data " + name),
+            folders[name] / (name + ".py"), *ODD, cwd=folders[name]), ODD)
+        for (name, folder), (_, worker) in zip(folders.items(), found):
             with self.subTest(name):
-                _, worker = self.told(*self.remote, self.ssh, "--python-interpreter", python, "--send",
-                                      folder / ("data " + name), folder / (name + ".py"), *ODD, cwd=folder)
                 argv, file, cwd, _, names, module = worker
                 self.assertTrue(cwd.startswith(str(harness.TEMP)), cwd)
                 self.assertEqual((file, argv, module),
@@ -303,28 +312,31 @@ if __name__ == "__main__":
                 self.assertEqual(set(names) - {"__pycache__"}, {name + ".py", "beside.py", "data " + name})
 
     def test_working_directory_and_search_path(self) -> None:
-        for name in ODD:
-            folder, other = self.folder(name), self.base / "home" / name
+        others = {name: self.base / "home" / name for name in ODD}
+        for other in others.values():
             other.mkdir()
-            with self.subTest(name):
-                _, worker = self.told(*self.remote, self.ssh, "--path", other, "--pythonpath", other,
-                                      folder / (name + ".py"))
-                self.assertEqual(worker[2], str(other))
+        found = harness.at_once(lambda name: self.told(
+            *self.remote, self.ssh, "--path", others[name], "--pythonpath", others[name],
+            self.folder(name) / (name + ".py")), ODD)
+        for name, (_, worker) in zip(ODD, found):
+            self.assertEqual(worker[2], str(others[name]))
 
     def test_the_command_that_leads_to_a_host(self) -> None:
         os.rename(self.ssh, self.base / "bin" / "it's $HOME `x`; \"ssh\"")
         odd = shlex.quote(str(self.base / "bin" / "it's $HOME `x`; \"ssh\""))
         inner = self.program("in 'ner", f'#!/bin/sh\nhost=$1\nshift\nexec {odd} -- "$host" "$*"\n')
         folder = self.folder("plain")
-        for command in (odd, odd + " -o 'ProxyCommand=a \"b\" $c'", shlex.quote(inner) + " {host}"):
-            with self.subTest(command):
-                self.assertEqual(len(self.told(*self.remote, command, folder / "plain.py")), 2)
+        commands = (odd, odd + " -o 'ProxyCommand=a \"b\" $c'", shlex.quote(inner) + " {host}")
+        found = harness.at_once(lambda command: self.told(*self.remote, command, folder / "plain.py"), commands)
+        for command, lines in zip(commands, found):
+            self.assertEqual(len(lines), 2, command)
 
     def test_a_host(self) -> None:
-        for name in ("h_2.x-y", "ünï", "me+you@h2", "fe80::1"):
+        def told(name: str) -> None:
             self.host(name, "")
-            with self.subTest(name):
-                self.told("--host", name, "-n", "1", "--ssh-executable", self.ssh, self.folder(name) / (name + ".py"))
+            self.told("--host", name, "-n", "1", "--ssh-executable", self.ssh, self.folder(name) / (name + ".py"))
+
+        harness.at_once(told, ("h_2.x-y", "ünï", "me+you@h2", "fe80::1"))
 
     def test_what_is_no_name_of_a_host_reaches_no_command(self) -> None:
         for name in ("-oProxyCommand=x", "me@-oX", "a b", "a'b", 'a"b', "$(x)", "`x`", "a;b", "a\nb", "a|b", "a&b",
