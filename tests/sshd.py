@@ -212,6 +212,7 @@ class Sshd:
             ("PasswordAuthentication", "yes" if self._password else "no"),
             ("KbdInteractiveAuthentication" if _openssh() >= (8, 7) else "ChallengeResponseAuthentication", "no"),
             ("MaxStartups", 100),
+            ("KexAlgorithms", "curve25519-sha256"),  # a third of the work of the newer one
             ("PrintMotd", "no"),
             ("UseDNS", "no"),
         ):

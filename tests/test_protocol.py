@@ -399,9 +399,9 @@ class Runs(LaunchCase):
 
     SAID = "it has written to the descriptor that leads to its launcher: "
 
-    def go(self, text: str, *options: str, **garbage: bytes) -> harness.Result:
+    def go(self, text: str, *options: str, mark: str = "mark", **garbage: bytes) -> harness.Result:
         script = self.program("spoil.py", SCRIPT.format(garbage=list((garbage or GARBAGE).values())) + text)
-        return harness.run("-q", "--ssh-executable", self.ssh, *options, script, self.base / "mark", timeout=30)
+        return harness.run("-q", "--ssh-executable", self.ssh, *options, script, self.base / mark, timeout=30)
 
     def lines(self, result: harness.Result) -> List[str]:
         """What is said of processes that were ended; the reason alone."""
@@ -410,20 +410,19 @@ class Runs(LaunchCase):
         return lines
 
     def test_is_ended_and_its_items_run_elsewhere_on_any_host(self) -> None:
-        for name, options in (("127.0.0.1", ("-n", "3")), ("h2", ("-n", "3", "--host", "h2"))):
-            with self.subTest(name):
-                result = self.go("""
+        places = {"127.0.0.1": ("-n", "3"), "h2": ("-n", "3", "--host", "h2")}
+        results = harness.at_once(lambda name: self.go("""
 if __name__ == "__main__":
     print(list(futures.map(task, range(40))) == list(range(40)))
-""", *options)
+""", *places[name], mark=name), places)
+        for name, result in zip(places, results):
+            with self.subTest(name):
                 self.assertEqual((result.status, result.out), (0, "True\n"), result.err)
                 lines = self.lines(result)
                 self.assertEqual(len(lines), len(GARBAGE), result.err)
                 for line in lines:
                     self.assertRegex(line, r"WARNING worker %s/\d+ is ended: .*: ("
                                            r"not a message|a frame of|1 bytes too many|\w+ is not for)" % name)
-                for path in self.base.glob("mark*"):
-                    path.unlink()
 
     def test_is_why_an_item_is_lost(self) -> None:
         result = self.go("""
@@ -489,26 +488,26 @@ if __name__ == "__main__":
         self.assertEqual((result.status, result.out), (0, str(list(range(12))) + "\n"), result.err)
 
     def test_a_long_text_of_a_script_that_does_not_load_is_no_garbage(self) -> None:
-        for options in ((), ("--host", "h2")):
-            result = self.go("""
+        results = harness.at_once(lambda options: self.go("""
 if __name__ != "__main__":
     raise ValueError("why" + " " * 2000000)
 print(repr(futures.submit(abs, 1)))
-""", "-n", "2", *options)
+""", "-n", "2", *options), ((), ("--host", "h2")))
+        for result in results:
             self.assertNotEqual(result.status, 0)
             self.assertRegex(result.err, " is left out: ValueError: why *\n")
             self.assertNotIn(self.SAID, result.err)
 
     def test_a_line_of_output_without_an_end_is_no_garbage(self) -> None:
-        for options in (("-n", "2"), ("-n", "2", "--host", "h2")):
-            result = self.go("""
+        results = harness.at_once(lambda options: self.go("""
 def flood(k):
     sys.stdout.write("x" * 3000000)
     return k
 if __name__ == "__main__":
     found = list(futures.map(flood, range(3)))
     print(found)
-""", *options)
+""", "-n", "2", *options), ((), ("--host", "h2")))
+        for result in results:
             self.assertEqual((result.status, result.out.count("x"), result.err), (0, 9000000, ""))
             self.assertEqual(result.out.replace("x", ""), "[0, 1, 2]\n")
 
