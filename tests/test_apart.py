@@ -58,9 +58,9 @@ class Run(harness.TestCase):
     @unittest.skipUnless(os.path.isdir("/proc/self"), "counts the launcher's bytes in /proc")
     def test_a_function_with_data_goes_to_each_host_once_and_anew_when_it_has_changed(self):
         words = [("-n", "3"), ("-n", "4", "--ssh-executable", "env WHERE={host}", "--host", "a", "b", "--")]
-        for options, workers, times in zip(words, (3, 4), (0.0, 2.0)):
-            with self.subTest(options=options):
-                result = harness.run("-q", *options, self.script(SCRIPT))
+        results = harness.at_once(lambda options: harness.run("-q", *options, self.script(SCRIPT)), words)
+        for result, workers, times in zip(results, (3, 4), (0.0, 2.0)):
+            with self.subTest(workers=workers):
                 self.assertEqual((result.out.splitlines(), result.err), ([
                     "True %d" % workers, str(times), "['abc0', 'abc1', 'abc2']", "['xyz0', 'xyz1', 'xyz2']", "True",
                     "xyz7 5000001"], ""))

@@ -69,11 +69,13 @@ class Modules(Case):
         python = self.script("", "python")
         python.write_text(f'#!/bin/sh\nloader=$3\nshift 3\nexec {sys.executable} -u -c "{hidden}\n$loader" "$@"\n')
         python.chmod(0o755)
-        for name, interpreter in (("in place", sys.executable), ("sent", python)):
+        words = ["-v", "-n", "2", "--host", "h1", "-m", "pack.part", "a", "-n", "--"]
+        interpreters = {"in place": sys.executable, "sent": python}
+        results = harness.at_once(lambda name: harness.run(
+            "--ssh-executable", "env H={host}", "--python-interpreter", interpreters[name], *words, cwd=folder),
+            interpreters)
+        for name, result in zip(interpreters, results):
             with self.subTest(name):
-                words = ["-v", "-n", "2", "--host", "h1", "-m", "pack.part", "a", "-n", "--"]
-                result = harness.run("--ssh-executable", "env H={host}", "--python-interpreter", interpreter, *words,
-                                     cwd=folder)
                 self.assertEqual((result.status, result.out.splitlines(True)[1:]), (0, [self.FOUND]), result.err)
                 self.assertIn(f", {name}, login", result.err)
 

@@ -105,21 +105,20 @@ class Seed(harness.TestCase):
 
     def test_the_same_numbers_for_every_n_and_in_one_process(self):
         script = self.script(PROGRAM)
-        runs = [self.out(script, "--seed", "7", *words) for words in (["-n", "1"], ["-n", "4"], ["--serial"])]
+        words = (["7", "-n", "1"], ["7", "-n", "4"], ["7", "--serial"], ["8", "-n", "4"])
+        *runs, other = harness.at_once(lambda words: self.out(script, "--seed", *words), words)
         self.assertEqual(runs[0], runs[1])
         self.assertEqual(runs[0], runs[2])
-        self.assertNotEqual(runs[0], self.out(script, "--seed", "8", "-n", "4"))
+        self.assertNotEqual(runs[0], other)
         numbers = runs[0].split()
         self.assertGreater(len(set(numbers)), len(numbers) / 2)
 
     def test_the_same_numbers_after_a_retry(self):
         script = self.script(PROGRAM)
-        runs = []
-        for n in "1", "2":
-            result = harness.run("-q", "-n", n, "--seed", "7", script, script.parent / ("died" + n))
-            self.assertEqual(result.status, 0)
-            runs.append(result.out)
-        self.assertEqual(runs[0], runs[1])
+        first, second = harness.at_once(lambda n: harness.run(
+            "-q", "-n", n, "--seed", "7", script, script.parent / ("died" + n)), "12")
+        self.assertEqual((first.status, second.status), (0, 0))
+        self.assertEqual(first.out, second.out)
 
     def test_numpy_wherever_it_is_imported(self):
         script = self.script(WITH_NUMPY)
@@ -127,7 +126,8 @@ class Seed(harness.TestCase):
         package.mkdir()
         (package / "__init__.py").write_text("")
         (package / "random.py").write_text(NUMPY)
-        runs = [self.out(script, "--seed", "7", *words) for words in (["-n", "1"], ["-n", "3"], ["--serial"])]
+        runs = harness.at_once(lambda words: self.out(script, "--seed", "7", *words),
+                               (["-n", "1"], ["-n", "3"], ["--serial"]))
         script.write_text("import numpy.random\n" + WITH_NUMPY)
         runs.append(self.out(script, "--seed", "7", "-n", "2"))
         self.assertEqual(runs, runs[:1] * 4)
@@ -153,10 +153,10 @@ class Seed(harness.TestCase):
             if __name__ == "__main__":
                 print(list(futures.map(task, range(6))))
         """)
-        for words in (["-n", "1"], ["-n", "1", "--seed", "7"], ["-n", "2", "--seed", "7", f"--profile={script.parent}"],
-                      ["--serial", "--seed", "7"]):
-            with self.subTest(words):
-                self.assertEqual(self.out(script, *words), f"{[16 + x for x in range(6)]}\n")
+        ways = (["-n", "1"], ["-n", "1", "--seed", "7"], ["-n", "2", "--seed", "7", f"--profile={script.parent}"],
+                ["--serial", "--seed", "7"])
+        for words, out in zip(ways, harness.at_once(lambda words: self.out(script, *words), ways)):
+            self.assertEqual(out, f"{[16 + x for x in range(6)]}\n", words)
 
     def test_functions_keep_their_names(self):
         out = self.out(self.script(NAMES), "--seed", "7", "-n", "2").splitlines()

@@ -62,10 +62,12 @@ class Constants(harness.TestCase):
         return lines
 
     def test_every_worker_here_and_elsewhere_has_them_also_one_that_comes_later(self):
-        for options in (("-n", "3"), ("-n", "4", "--ssh-executable", "env WHERE={host}", "--host", "a", "b", "--")):
+        places = (("-n", "3"), ("-n", "4", "--ssh-executable", "env WHERE={host}", "--host", "a", "b", "--"))
+        script = self.script(SCRIPT)
+        results = harness.at_once(lambda options: harness.run(
+            "-q", *options, script, script.parent / ("flag%d" % len(options))), places)
+        for options, result in zip(places, results):
             with self.subTest(options=options):
-                script = self.script(SCRIPT)
-                result = harness.run("-q", *options, script, script.parent / ("flag%d" % len(options)))
                 waited = ["text", "text"]
                 self.assertEqual(self.lines(result), [line.format(waited) for line in SAME] + LATER, result.err)
 
