@@ -1,5 +1,5 @@
 """CPython's own test cases for executors, with microscoop.Executor.  They come with the standard library's tests, which
-some distributions leave out; a Python without them skips this.
+some distributions leave out; a Python without them skips this.  All but a few are slow ones.
 
 Left out, since they look into the two executors of the standard library: test_killed_child, test_saturation,
 test_traceback, test_ressources_gced_in_workers, test_idle_*, test_thread*, test_processes_terminate,
@@ -33,8 +33,9 @@ try:
 except (ImportError, unittest.SkipTest) as missing:
     test_shutdown, why = None, str(missing)
 
-LONG = ("test_20369", "test_all_completed", "test_first_completed", "test_first_exception", "test_future_times_out",
-        "test_hang_issue12364", "test_map_timeout", "test_no_timeout", "test_timeout", "test_zero_timeout")
+QUICK = ("test_submit", "test_map", "test_map_exception", "test_no_stale_references", "test_cancel_futures",
+         "test_interpreter_shutdown", "test_correct_timeout_exception_msg",
+         "test_first_completed_some_already_completed")
 
 
 def python(*words, **_):
@@ -54,7 +55,7 @@ class Mixin(harness.TestCase):
 
     def setUp(self):
         super().setUp()
-        if self._testMethodName in LONG and not os.environ.get("MICROSCOOP_SLOW_TESTS"):
+        if self._testMethodName not in QUICK and not os.environ.get("MICROSCOOP_SLOW_TESTS"):
             self.skipTest("slow: set MICROSCOOP_SLOW_TESTS=1")
         for patch in (mock.patch.dict(os.environ, {harness.MARK_NAME: harness.MARK, "PYTHONPATH": str(harness.ROOT)}),
                       mock.patch.object(test_shutdown, "assert_python_ok", python)):
