@@ -170,7 +170,8 @@ class AsUnderPlainPython(harness.TestCase):
         path = self.script(self.guarded(text))
         folder, name = str(path.parent), path.name
         names = (name, os.path.join(".", name), os.path.join("..", path.parent.name, name))
-        for name, ours in zip(names, harness.at_once(lambda name: harness.run("-q", "-n", "1", name, cwd=folder), names)):
+        results = harness.at_once(lambda name: harness.run("-q", "-n", "1", name, cwd=folder), names)
+        for name, ours in zip(names, results):
             self.assertEqual(ours, harness.plain(name, cwd=folder))
 
     def test_a_link_to_a_script(self):
@@ -355,10 +356,10 @@ class Runs(harness.TestCase):
         alone = harness.TEMP / "microscoop.pyz"
         shutil.move(str(archives[0]), str(alone))
         shutil.rmtree(str(folder))
-        runs = [harness.Run([sys.executable, alone, "-q", "-n", "3", *words, self.script(ARTICLE)], env=WITHOUT_CHECKOUT)
-                for words in ([], ["--tunnel"])]
-        for run in runs:
-            self.check_article(run.finish())
+        for result in harness.at_once(lambda words: harness.Run(
+                [sys.executable, alone, "-q", "-n", "3", *words, self.script(ARTICLE)],
+                env=WITHOUT_CHECKOUT).finish(), ([], ["--tunnel"])):
+            self.check_article(result)
         words = [sys.executable, alone.name, "-q", "-n", "1", self.script(ELSEWHERE)]
         self.check_elsewhere(harness.Run(words, cwd=alone.parent, env=WITHOUT_CHECKOUT).finish())
 

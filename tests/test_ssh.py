@@ -143,8 +143,8 @@ if __name__ == "__main__":
         print(repr(futures.submit(task, 1).exception().__cause__).count("--send PATH"))
 """, "data.txt": "1", "late.py": ""})
         hosts = write(str(folder / "hosts"), f"h1 1 python={self.elsewhere(folder)}\n")
-        late, result = [run.finish(30) for run in [
-            self.start("-q", "--hostfile", hosts, folder / "script.py", *words, cwd=folder) for words in ((), ("early",))]]
+        late, result = harness.at_once(lambda words: self.run_it(
+            "-q", "--hostfile", hosts, folder / "script.py", *words, cwd=folder), ((), ("early",)))
         self.assert_ok(late, "1\n1\n")
         self.assertEqual((result.status, result.out), (1, ""))
         self.assertIn("h1 is left out: ModuleNotFoundError: No module named 'late'\n", result.err)
@@ -341,10 +341,9 @@ if __name__ == "__main__":
         self.assertEqual(last, "microscoop: no worker could be started on any host")
 
     def test_by_forbidding_what_tunnel_needs(self) -> None:
-        plain, result, check = [run.finish(30) for run in [
-            self.start(*words, "--host", "forbids", "h1", *rest) for words, rest in (
-                (("-q",), ("-n", "2", self.script(self.SCRIPT))),
-                (("-q", "--tunnel"), ("-n", "2", self.script(self.SCRIPT))), (("--check",), ()))]]
+        hosts, work = ("--host", "forbids", "h1"), ("-n", "2", self.script(self.SCRIPT))
+        plain, result, check = harness.at_once(lambda words: self.run_it(*words), (
+            ("-q", *hosts, *work), ("-q", "--tunnel", *hosts, *work), ("--check", *hosts)))
         self.assertEqual(plain, (0, "4950\n", ""))
         self.assert_ok(result, "4950\n")
         self.assertRegex(result.err, r"WARNING forbids could not be started, stage ready: .*open failed.*; it does not "
