@@ -64,7 +64,7 @@ def _read(frame: bytes) -> str:
 
 def _words(message: Message) -> str:
     """Its fields; of a body the size, but what is relayed in full."""
-    fields: Any = message._asdict()
+    fields: Any = dict(zip(message._fields, message))
     body = fields.pop("body", None)
     words = [type(message).__name__, *("%s=%d" % field for field in fields.items())]
     if body is not None:
