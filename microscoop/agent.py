@@ -491,8 +491,8 @@ def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
     open_files = raise_limit()
     settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
                         tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
-                        known["retries"], known["task_timeout"], 1, not known["in_place"], open_files, known["leaves"],
-                        known["here"])
+                        known["retries"], known["task_timeout"], known["workers"], not known["in_place"], open_files,
+                        known["leaves"], known["here"])
     one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
     one.run()
     left = leftovers(known["files"], known["sent"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Callable, Optional, Sequence
+from typing import Callable, Iterable, Optional, Sequence
 
 from microscoop.errors import UsageError
 from microscoop.record import Record
@@ -185,6 +185,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def total(shares: Iterable[Share]) -> int:
+    """How many workers there are to be, at least 1; a host whose cores only it knows counts as one."""
+    count = 0
+    for share in shares:
+        there = usable_cores() if share.host.local else 1
+        count += there if share.workers is None else share.workers
+    return max(count, 1)
 
 
 def distribute(

@@ -30,7 +30,7 @@ from typing import Any, Iterator, Optional, Sequence, Union
 
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
-from microscoop.hosts import Host, Share
+from microscoop.hosts import Host, Share, total
 from microscoop.job import Job, is_template
 from microscoop.record import Record
 from microscoop.shell import marker, shell_text
@@ -233,7 +233,8 @@ class Start:
             "settings": {
                 "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
                 "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries,
-                "task_timeout": job.task_timeout, "leaves": job.leaves, "here": self._workers}}
+                "task_timeout": job.task_timeout, "leaves": job.leaves, "here": self._workers,
+                "workers": total(job.shares)}}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data

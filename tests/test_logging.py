@@ -139,6 +139,13 @@ class Constants(harness.TestCase):
         self.assertEqual(harness.run("-q", "--serial", script).out,
                          f"{here} {here} False None\n{(here, here)}\n" + error)
 
+    def test_with_hosts(self):
+        out = harness.run("-q", "-n", "4", "--ssh-executable", "env WHERE={host}", "--host", "a", "b", "--",
+                          self.script(self.TEXT)).out.splitlines()
+        here = (True, True, 4, "origin")
+        self.assertEqual(out[0], f"{here} {here} False None")
+        self.assertRegex(out[1], r"\A(\(\((False, True, 4, '[ab]/\d')\), \(\2\)\))\Z")
+
     def test_outside_of_the_launcher(self):
         here = (True, False, 1, "here")
         result = harness.plain(self.script(self.TEXT))

@@ -54,6 +54,26 @@ if __name__ == "__main__":
 """
 
 
+BY_VALUE = """
+import os
+from microscoop import futures
+
+def note(text):
+    with open(os.path.join(os.path.dirname(__file__), "ran"), "a") as file:
+        file.write(text + "\\n")
+
+if __name__ == "__main__":
+    def factor(k):
+        return lambda x: (note("factor %d" % k), x * k)[1]
+    def known(x):
+        note("known")
+        return x in {"a", "b", "c", "d"}
+    print(list(futures.map(factor(2), range(3))), list(futures.map(factor(3), range(3))))
+    print(list(futures.map(known, "az")), futures.submit(known, "a").result())
+    print(list(futures.map(lambda f: (note("called"), f("a"))[1], [known])))
+"""
+
+
 class Resume(harness.TestCase):
     def setUp(self):
         super().setUp()
@@ -84,6 +104,20 @@ class Resume(harness.TestCase):
         changed = self.go(count="14").out          # a changed input
         self.assertTrue(changed.startswith(str([x * x for x in range(14)])))
         self.assertEqual(self.ran(), sorted([*again, "square 12", "square 13"]))
+
+    def test_functions_by_value_are_known_again_wherever_they_stand(self):
+        self.path.write_text(BY_VALUE)
+        out = self.go().out
+        self.assertEqual(len(self.ran()), 6 + 3 + 2)
+        for number in range(2):                    # texts have another hash in each run
+            result = self.go(count=str(number))
+            self.assertEqual((result.out, result.err, self.ran()), (out, "", []))
+        self.path.write_text(BY_VALUE.replace("    def", "    # a comment\n\n    def"))
+        self.assertEqual((self.go().out, self.ran()), (out, []))
+        self.path.write_text(BY_VALUE.replace("factor(3)", "factor(4)"))
+        result = self.go()
+        self.assertEqual(self.ran(), ["factor 4"] * 3)
+        self.assertIn("of another function that is called so, or another version of this one, and not", result.err)
 
     def test_a_run_that_is_killed_goes_on(self):
         for stop, count in ((signal.SIGKILL, 60), (signal.SIGTERM, 120)):

@@ -31,7 +31,8 @@ if __name__ == "__main__":
     print(sorted(scoop.futures.map_as_completed(square, range(5), priority=3)))
     print(futures.mapReduce(square, operator.add, range(5)), list(futures.mapScan(square, operator.add, range(5))))
     future = futures.submit(slow, 0.3)
-    print(len(futures.wait([future], timeout=0)[0]), len(futures.wait([future])[0]), future.result())
+    print(len(futures.wait([future], timeout=0)[0]), future.exception(timeout=-1), future.result(timeout=-1))
+    print(isinstance(future, futures.Future), len(futures.wait([future])[0]))
     print([one.result() for one in futures.as_completed([future], timeout=-1)], futures.submit(tree, 6).result())
     shared.setConst(table=[1, 2])
     print(futures.submit(constant, "table").result(), scoop.__version__)
@@ -41,7 +42,8 @@ EXPECTED = """\
 [0, 1, 4, 9, 16] [49]
 [0, 1, 4, 9, 16]
 30 [0, 1, 5, 14, 30]
-0 1 0.3
+0 None 0.3
+True 1
 [0.3] 64
 ([1, 2], None) 0.7
 """

@@ -217,6 +217,17 @@ class Serial(harness.TestCase):
         self.assertEqual(result.status, 0)
         self.assertIn("nobody looked at this error of a task:", result.err)
 
+    def test_what_needs_a_launcher_is_said_to_be_left_out_and_nothing_else(self):
+        text = "from microscoop import futures\nprint(list(futures.map(lambda x: x + 1, [1])))\n"
+        script, without = self.script(text), "microscoop: warning: --serial: everything runs in this process, without "
+        page = script.parent / "run.html"
+        result = harness.run("--serial", "--report", page, "--trace", page, f"--profile={script.parent}/profile",
+                             "--progress", "--nice", "3", script)
+        self.assertEqual(result, (0, "[2]\n", without + "--nice, --report, --trace, --profile, --progress\n"))
+        self.assertEqual([path.name for path in script.parent.iterdir()], ["script.py"])
+        for words in (["--no-progress", "-c", text], ["--scoop", "--seed", "1", "-c", text]):
+            self.assertEqual(harness.run("--serial", *words), (0, "[2]\n", ""))
+
     def test_an_error_ends_it_as_python_would(self):
         result = harness.run("--serial", self.script("from microscoop import futures\nlist(futures.map(int, 'a'))\n"))
         self.assertEqual(result.status, 1)

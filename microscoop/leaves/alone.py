@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from typing import NoReturn
 
 from .. import hooks
@@ -15,16 +14,17 @@ from ..job import Job, Options
 from ..serial import Serial
 
 IGNORED = ("n", "hosts", "hostfile", "tunnel", "prolog", "python_interpreter", "ssh_executable", "path", "send", "wait",
-           "strict", "retries", "task_timeout")
+           "strict", "retries", "task_timeout", "nice")
+LAUNCHERS = ("profile", "progress", "record")      # leaves that see nothing without a launcher and workers
 
 
 def run(options: Options, job: Job) -> NoReturn:
     """Run the script here, and end as Python would."""
     ignored = ["-n" if name == "n" else "--" + name.replace("_", "-").replace("hosts", "host") for name in IGNORED
                if getattr(options, name) != getattr(Options, name)]
-    ignored += ["--" + leaf for leaf in job.leaves
-                if not hasattr(import_module("microscoop.leaves." + leaf), "enter_origin")
-                and not hasattr(import_module("microscoop.leaves." + leaf), "enter_process")]
+    for leaf, value in job.leaves.items():
+        if leaf in LAUNCHERS and value:
+            ignored += ["--" + name for name in (value if isinstance(value, dict) else [leaf])]
     if ignored and job.verbose >= 0:
         print("microscoop: warning: --serial: everything runs in this process, without " + ", ".join(ignored),
               file=sys.stderr)

@@ -17,7 +17,7 @@ import pickle
 import sys
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
+from typing import Any, BinaryIO, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
 
 from .. import program
 from ..tasks import PROTOCOL
@@ -34,10 +34,10 @@ class Refused(pickle.PicklingError):
         self.way_out = way_out
 
 
-def pickled(value: Any) -> bytes:
-    """The pickle of anything.  Raises what pickling raises, or Refused."""
+def pickled(value: Any, coded: Callable[[CodeType], bytes] = marshal.dumps) -> bytes:
+    """The pickle of anything; coded: what stands in it for a code.  Raises what pickling raises, or Refused."""
     file = io.BytesIO()
-    Pickler(file, PROTOCOL).dump(value)
+    Pickler(file, coded).dump(value)
     return file.getvalue()
 
 
@@ -55,8 +55,9 @@ def checked(value: Any, data: bytes, unsure: bool) -> bytes:
 class Pickler(pickle.Pickler):
     """By value what has no name that workers know."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, file: BinaryIO, coded: Callable[[CodeType], bytes]) -> None:
+        super().__init__(file, PROTOCOL)
+        self._coded = coded
         self._spaces: Dict[int, Space] = {}        # by id of globals
 
     def reducer_override(self, value: Any) -> Any:
@@ -91,7 +92,7 @@ class Pickler(pickle.Pickler):
         state = (_globals(function), contents, function.__defaults__, notes, function.__dict__,
                  {name: getattr(function, name) for name in ("__kwdefaults__", "__module__", "__name__", "__qualname__",
                                                              "__doc__")})
-        return _function, (MINOR, marshal.dumps(function.__code__), space, cells), state, None, None, _fill
+        return _function, (MINOR, self._coded(function.__code__), space, cells), state, None, None, _fill
 
 
 class Space:

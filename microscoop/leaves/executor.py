@@ -26,6 +26,7 @@ from microscoop import child, futures, options, program, tasks
 from microscoop.calls import Call, ring
 from microscoop.channel import Link
 from microscoop.errors import HostError, Status, UsageError
+from microscoop.hosts import total
 from microscoop.job import Job, make_job
 from microscoop.owner import Callbacks, Owner
 
@@ -157,9 +158,8 @@ class Guest(Owner):
         ours.setblocking(True)                     # whatever socket.setdefaulttimeout was told
         with theirs:
             self._launcher = _start(job, theirs)
-        workers = max(sum(share.workers or 1 for share in job.shares), 1)
         link = Link(ours)
-        super().__init__(link, NUMBER, workers, job.retries, job.task_timeout)
+        super().__init__(link, NUMBER, total(job.shares), job.retries, job.task_timeout)
         self._release = weakref.finalize(self, link.close)     # not before: somebody might still poke it
         self._release.atexit = False
         self.refusal = ""                          # why nothing more can be submitted

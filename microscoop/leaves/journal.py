@@ -31,7 +31,7 @@ from ..child import Settings
 from ..errors import UsageError
 from ..hooks import Dressed, Stage, Watcher
 from ..owner import Owner
-from .versions import Versions
+from .versions import Versions, settled
 
 MAGIC = b"microscoop journal 1\n"
 HEAD = Struct("!QII16s")
@@ -107,18 +107,20 @@ class Journal:
         """What is kept of this function."""
         name, version = self._versions.of(function)
         self._mention(name, version)
-        pickled = tasks.pack(function, "the function")
+        pickled = settled(tasks.pack(function, "the function"))
         return Record(self, (name, version), pickled, isinstance(function, Dressed))
 
     def _mention(self, name: str, version: str) -> None:
         """Say so if there are entries of another version."""
-        if name in self._said:
+        nameless = "<" in name                     # there may be several
+        if name in self._said or nameless and (name, version) in self._functions:
             return
         self._said[name] = True
         count = sum(self._counts.get(number, 0) for known, number in self._functions.items()
                     if known[0] == name and known[1] != version)
         if count:
-            _say("%d result(s) of %s are of another version of it, and not used" % (count, name))
+            _say("%d result(s) of %s are of %s, and not used" % (count, name, "another function that is called so, or "
+                 "another version of this one" if nameless else "another version of it"))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -225,7 +227,7 @@ class Record:
         pickles = [column if isinstance(column, tuple) else map(tasks.pickled, column) for column in columns]
         for number, arguments in enumerate(zip(*pickles), first):
             key = self._base.copy()
-            for data in arguments:
+            for data in map(settled, arguments):
                 key.update(b"%d:%b" % (len(data), data))
             if self._positional:
                 key.update(b"%d" % number)

@@ -26,7 +26,7 @@ def enter_process(value: object, settings: object) -> None:
     for name in dir(futures):
         if not name.startswith("_"):
             setattr(scoop.futures, name, getattr(futures, name))
-    for function in (map, map_as_completed, mapReduce, mapScan, wait, as_completed):
+    for function in (Future, submit, map, map_as_completed, mapReduce, mapScan, wait, as_completed):
         setattr(scoop.futures, function.__name__, function)
     scoop.futures.__getattr__ = lambda name: getattr(futures, name)
     scoop.shared.setConst, scoop.shared.getConst = shared.setConst, getConst
@@ -55,6 +55,26 @@ def _kept(keywords: Any, known: Iterable[str]) -> Any:
     if "timeout" in kept:
         kept["timeout"] = _limit(kept["timeout"])
     return kept
+
+
+class Future(futures.Future):
+    """What `submit` gives."""
+    __slots__ = ()
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        """As of futures.Future."""
+        return super().result(_limit(timeout))
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """As of futures.Future."""
+        return super().exception(_limit(timeout))
+
+
+def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future:
+    """As futures.submit."""
+    future = futures.submit(func, *args, **kwargs)
+    future.__class__ = Future
+    return future
 
 
 def map(func: Callable[..., Any], *iterables: Iterable[Any], **keywords: Any) -> Iterator[Any]:
