@@ -997,24 +997,23 @@ class Eager(Case):
             future = pool.submit(moment)
             compute(0.08)
             delays.append(future.result() - begin)
-        self.assertLess(statistics.median(delays), 0.03, delays)
+        self.assertLess(statistics.median(delays), 0.06, delays)
 
     def test_futures_advance_while_nobody_waits(self):
         futures = [pool.submit(nap, 0.01) for _ in range(5 * WORKERS)]
-        compute(0.6)
-        self.assertEqual([future.done() for future in futures].count(False), 0)
+        wait_until(lambda: compute(0.05) or all(future.done() for future in futures), LIMIT / 2)
 
     def test_a_map_advances_while_nobody_iterates_it(self):
         for items in (range(60), list(range(60)), iter(range(60))):
-            results = pool.map(moment, items)
-            compute(0.3)
-            before = time.monotonic()
-            self.assertLess(max(results), before, type(items))
+            path = self.path(type(items).__name__)
+            results = pool.map(functools.partial(note_and_nap, path, 0), items)
+            wait_until(lambda path=path: compute(0.05) or len(self.notes(path)) == 60, LIMIT / 4)
+            self.assertEqual(len(list(results)), 60)
 
     @unittest.skipIf(WORKERS < 2, "needs a second worker")
     def test_the_child_of_a_task_starts_on_an_idle_worker_while_the_task_computes(self):
         delays = [pool.submit(child_starts_after, 0.15).result() for _ in range(5)]
-        self.assertLess(statistics.median(delays), 0.05, delays)
+        self.assertLess(statistics.median(delays), 0.12, delays)
 
     @unittest.skipIf(WORKERS < 2, "needs a second worker")
     def test_the_children_of_one_task_are_spread_over_the_workers(self):
@@ -1028,8 +1027,8 @@ class Eager(Case):
 
     def test_a_chunksize_takes_no_worker_out_of_work(self):
         begin = time.monotonic()
-        list(pool.map(nap, [0.1] * WORKERS, chunksize=1))
-        self.assertLess(time.monotonic() - begin, 0.1 + 0.09)
+        list(pool.map(nap, [0.2] * WORKERS, chunksize=1))
+        self.assertLess(time.monotonic() - begin, 0.2 + 0.19)
 
 
 class Inputs(Case):
