@@ -34,6 +34,7 @@ from .protocol import (
     ORIGIN,
     RUNNING,
     UNMATCHED,
+    WAITING,
     WORKER,
     Back,
     Block,
@@ -333,9 +334,12 @@ class Broker:
             del self._constants[const.body]
             self._tell_all(const._replace(size=0))
         for process in dead:
+            known = begun
             for held in process.held:
                 if held.owner in self.processes:
-                    self._hand_back(held, why, begun, verdict)
+                    self._hand_back(held, why, known, verdict)
+                if known is None and held.planned and not held.finished:
+                    known = ()                      # that one was at work, and before it what slept; the rest waited
             process.held = []
             if process.kind == ORIGIN:
                 self._actions.append(Over(why))
@@ -425,7 +429,7 @@ class Broker:
         crew = process.host.crew
         crew.ahead.pop(process.number, None)
         if message.idle != RUNNING:
-            for held in process.held:               # suspended
+            for held in process.held if message.idle == WAITING else ():      # suspended; else on its way there
                 _unload(process, held)
             crew.idle[process.number] = process
         else:
@@ -461,7 +465,7 @@ class Broker:
         """Let the holding end at this item; the rest becomes one of its own."""
         if at < held.end:
             rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0, 0))
-            worker.held.append(rest)
+            worker.held.insert(worker.held.index(held) + 1, rest)
             held.end, held.planned = at, 0
 
     def _taken(self, owner: Process, message: Taken) -> None:
@@ -524,7 +528,7 @@ class Broker:
         known, setter = self._constants.get(message.body, (None, 0))
         same = known is not None and (known.size, known.digest) == (message.size, message.digest)
         if known is None or message.copy and same and process.kind == ORIGIN:
-            self._constants[message.body] = message, setter or process.number
+            self._constants[message.body] = message, setter if message.copy else process.number
             self._tell_all(message)
         if not message.copy:
             ours = known is None or same and setter not in self.processes

@@ -13,7 +13,7 @@ from collections import deque
 from select import POLLIN, poll
 from socket import SHUT_RDWR, socket
 from struct import Struct
-from typing import Deque, Iterator, List, Optional
+from typing import Deque, List, Optional
 
 from .protocol import FRAME_LIMIT, INLINE, TABLE, Message, ProtocolError, decode, encode
 
@@ -38,7 +38,7 @@ class Frames:
         self._reserve(len(data))
         self._buffer[self._end:self._end + len(data)] = data
         self._end += len(data)
-        return list(self._cut())
+        return self._cut()
 
     def read(self, descriptor: int) -> List[bytes]:
         """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
@@ -48,7 +48,7 @@ class Frames:
         if not count:
             raise EOFError("end of the channel")
         self._end += count
-        return list(self._cut())
+        return self._cut()
 
     def _reserve(self, count: int) -> None:
         """Room for at least so many bytes, and for the whole of a frame whose length is known."""
@@ -63,20 +63,22 @@ class Frames:
             self._buffer[:len(kept)] = kept
             self._start, self._end = 0, len(kept)
 
-    def _cut(self) -> Iterator[bytes]:
+    def _cut(self) -> List[bytes]:
+        found: List[bytes] = []
         while self._end - self._start >= 4:
             (length,) = HEADER.unpack_from(self._buffer, self._start)
             if not 0 < length <= self._limit:
-                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit))
+                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit), found)
             stop = self._start + 4 + length
             if stop > self._end:
                 if self._end > self._start + 4 and self._buffer[self._start + 4] not in TABLE:
-                    raise ProtocolError("the beginning of no message")      # whose end might never come
-                return
-            yield bytes(memoryview(self._buffer)[self._start + 4:stop])
+                    raise ProtocolError("the beginning of no message", found)       # whose end might never come
+                return found
+            found.append(bytes(memoryview(self._buffer)[self._start + 4:stop]))
             self._start = stop
         if self._start == self._end:
             self._start = self._end = 0
+        return found
 
 
 class Channel:

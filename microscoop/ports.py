@@ -55,7 +55,10 @@ class Port:
         while True:
             try:
                 frames = self.frames()
-            except (EOFError, OSError, ProtocolError):
+            except ProtocolError as error:
+                yield from error.before
+                return
+            except (EOFError, OSError):
                 return
             if not frames:
                 return

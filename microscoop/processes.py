@@ -7,7 +7,7 @@ before is out, however slow the reader: output comes out before results do.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple
 
 from . import broker
 from .errors import Status
@@ -103,19 +103,20 @@ class Processes:
             self._loop.read(pipe, lambda: self._print(port, True))
 
     def _said(self, port: Port) -> None:
-        machine = self._where[port.process]
+        machine, spoiled = self._where[port.process], None
         try:
-            frames = port.frames()
+            frames: Sequence[bytes] = port.frames()
         except (EOFError, OSError):
             self._loop.forget(port.channel.reader)     # the agent tells its end
             self._ended(port.process, Status.OK)
             return
         except ProtocolError as error:
-            self._spoiled(machine, port.process, error)
-            return
+            frames, spoiled = error.before, error
         self._print(port, not any(map(idles, frames)))
         for frame in frames:
             self.hear(machine, port.process, frame)
+        if spoiled is not None:
+            self._spoiled(machine, port.process, spoiled)
 
     def _print(self, port: Port, whole: bool) -> None:
         before = list(port.pipes)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Container, Dict, Optional, Tuple, Type, Union
+from typing import Any, Container, Dict, Optional, Sequence, Tuple, Type, Union
 
 from .record import Record
 
@@ -26,6 +26,10 @@ KEPT = (1 << 64) - 1               # as its first item: a stream that belongs to
 
 class ProtocolError(Exception):
     """What came is not a frame, or not a message, of this protocol; its channel is closed."""
+
+    def __init__(self, text: str, before: Sequence[bytes] = ()) -> None:
+        super().__init__(text)
+        self.before = before       # the frames that the same read has brought, and that are right
 
 
 # Between an owner, the broker and a worker --------------------------------------------------------------------------

@@ -321,6 +321,16 @@ class Deaths(unittest.TestCase):
         self.assertEqual(sorted(lost(self.office.tell(HostDown("far", "cut")))), [(0, 4, ALONE), (4, 1, CHARGED)])
         self.assertEqual([action for action in self.office.actions if isinstance(action, Start)], [])
 
+    def test_of_a_worker_whose_note_says_nothing_only_what_was_at_work_or_slept_is_charged(self):
+        self.office.hear(self.one, Idle(FREED))
+        self.office.block(0)                        # this one sleeps
+        self.office.hear(self.one, Idle(WAITING))
+        self.office.block(1, planned=5)
+        self.office.hear(self.one, Idle(FREED))     # said before that block came
+        self.office.block(2, planned=5)
+        self.assertEqual(sorted(lost(self.office.tell(ProcessDied(self.one, "here", None)))),
+                         [(0, 1, CHARGED), (1, 1, CHARGED), (2, 1, FREE)])
+
     def test_what_a_dead_owner_gave_out_is_nowhere(self):
         self.office.hear(self.two, Idle(FREED))
         for item in range(3):
@@ -440,6 +450,12 @@ class Names(unittest.TestCase):
         self.assertEqual([self.set(self.first), self.set(self.second, 6)], [(False, {})] * 2)
         late, = self.office.host("far", 1)
         self.assertEqual([m.body for to, m in sent(self.office.actions, Const) if to == late], [b"name"])
+
+    def test_a_copy_that_comes_after_its_setter_s_death_leaves_the_name_to_another_attempt_of_that_task(self):
+        self.set(self.first)
+        self.office.die(self.first)
+        self.set(self.office.origin, copy=1)
+        self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0]], [False, True])
 
     def test_the_origin_copies_and_then_the_value_outlives_its_setter_who_may_try_again(self):
         self.set(self.first)

@@ -441,6 +441,19 @@ if __name__ == "__main__":
         self.assertIn("begun 2 times", second)
         self.assertEqual(len(self.lines(result)), 2)
 
+    def test_takes_no_other_item_with_it_when_the_task_goes_on(self) -> None:
+        for options in (("-n", "3"), ("-n", "3", "--host", "h2")):
+            result = self.go("""
+def always(k):
+    if k == 17:
+        os.write(*channels(), GARBAGE[0])
+    return k
+if __name__ == "__main__":
+    found = [futures.submit(always, k) for k in range(40)]
+    print([k for k, future in enumerate(found) if future.exception() is not None])
+""", *options, "--retries", "1", ones=b"\xff" * 10)
+            self.assertEqual((result.status, result.out), (0, "[17]\n"), result.err)
+
     def test_is_not_waited_for_when_it_could_be_the_beginning_of_a_message(self) -> None:
         result = self.go("""
 def begin(k):
