@@ -60,7 +60,10 @@ from .record import Record
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
 BEAT = 5                   # seconds between looks at that
+PAUSE = 1                  # seconds before a process that could not be started is called dead, and may be replaced
+UNSTARTED = 70             # its status
 LAST_WORDS = 2             # seconds that telling the head of leftovers may take
+CLEANING = 1               # seconds for what the launcher had started, when that is gone
 UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout and stderr
 NOTE_SIZE = mmap.PAGESIZE
 ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
@@ -97,6 +100,7 @@ class Agent:
         self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
                             lambda process, message: self._pass_down(process, encode(message)))
         self._unprinted = 0
+        self._refused = False                          # a process could not be started, and the head knows why
         self._over = False
         self._heard = self._beat = time.monotonic()
         self._handlers: Dict[type, Callable[[Any], None]] = {
@@ -113,6 +117,7 @@ class Agent:
         signal.set_wakeup_fd(self._signal)
         signal.signal(signal.SIGCHLD, _nothing)
         signal.signal(signal.SIGINT, _nothing)         # Ctrl-C is for the origin
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
         self.loop.read(self._wake, self._reap)
         self.loop.read(self._channel.reader, self._from_head)
         if self._passing is None:
@@ -123,8 +128,8 @@ class Agent:
             while not self._over:
                 self.loop.turn()
         finally:
-            self._end_guarded()
             self._end_all()
+            self._end_guarded()
 
     # The head
 
@@ -173,38 +178,53 @@ class Agent:
     # Forking
 
     def _spawn(self, message: Spawn) -> None:
-        near, far = socket.socketpair()
-        pipes = os.pipe() + os.pipe() if message.kind == WORKER else ()
-        lifeline = os.pipe()
-        note = mmap.mmap(-1, NOTE_SIZE)
-        assert threading.active_count() == 1
-        pid = os.fork()
+        ends: List[int] = []                           # near, far, lifeline, and those of stdout and stderr
+        try:
+            ends += [end.detach() for end in socket.socketpair()]
+            for _ in range(3 if message.kind == WORKER else 1):
+                ends += os.pipe()
+            note = mmap.mmap(-1, NOTE_SIZE)
+            assert threading.active_count() == 1
+            pid = os.fork()
+        except OSError as error:                       # too many open files or processes: there may be room again
+            for end in ends:
+                os.close(end)
+            why = "a process cannot be started: %s" % error.strerror
+            self.loop.after(PAUSE, lambda: self._refuse(message.process, why))
+            return
+        near, far, *lifeline = ends[:4]
+        pipes = tuple(ends[4:])
         if pid == 0:
-            near.close()
+            os.close(near)
             os.close(lifeline[1])
-            self._become(message, far, pipes, lifeline[0], note)
-        far.close()
-        for end in (*pipes[1::2], lifeline[0]):
+            self._become(message, socket.socket(fileno=far), pipes, lifeline[0], note)
+        for end in (far, *pipes[1::2], lifeline[0]):
             os.close(end)
         if self._own_group(message.kind):
             _set_group(pid)
         self._children[message.process] = Child(message.process, pid, message.kind, note, lifeline[1],
                                                 self._hand_out(message.process, pid, near, pipes[::2]))
 
+    def _refuse(self, process: int, why: str) -> None:
+        """Say that it has ended, and, the first time, why."""
+        if not self._refused:
+            self._refused = True
+            self._send(Note(("%s: %s" % (self._settings.host, why)).encode("utf-8", "backslashreplace")))
+        self._send(Died(process, UNSTARTED << 8))
+
     def _own_group(self, kind: int) -> bool:
         """All but an origin that may read from the terminal: that needs the launcher's group."""
         return kind == WORKER or not self._foreground
 
-    def _hand_out(self, process: int, pid: int, near: socket.socket, pipes: Tuple[int, ...]) -> Optional[Port]:
+    def _hand_out(self, process: int, pid: int, near: int, pipes: Tuple[int, ...]) -> Optional[Port]:
         """Give the near end to the launcher, or keep it here and say that the process is up."""
         if self._passing is not None:
-            ends = array("i", [near.fileno(), *pipes])
+            ends = array("i", [near, *pipes])
             self._passing.sendmsg([ENDS.pack(process, pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
-            near.close()
-            for pipe in pipes:
-                os.close(pipe)
+            for end in ends:
+                os.close(end)
             return None
-        port = Port(process, near.detach(), *pipes)
+        port = Port(process, near, *pipes)
         self._send(Up(process, pid))
         self._read(port)
         return port
@@ -251,15 +271,15 @@ class Agent:
     # What the processes say and print; only where nothing is passed on
 
     def _up(self, port: Port) -> None:
+        spoiled = ""
         try:
-            frames = port.frames()
+            frames: Sequence[bytes] = port.frames()
         except (EOFError, OSError):
             self.loop.forget(port.channel.reader)      # its end is told by waitpid
             return
         except ProtocolError as error:                 # the head has it ended
             self.loop.forget(port.channel.reader)
-            self._send(Garbled(port.process, str(error).encode()))
-            return
+            frames, spoiled = error.before, str(error)
         self._print(port, not any(map(idles, frames)))
         for frame in frames:
             asked = about_kept(frame)
@@ -267,6 +287,8 @@ class Agent:
                 self._cache.pull(port.process, asked)
             else:
                 self._pass_up(port.process, frame)
+        if spoiled:
+            self._send(Garbled(port.process, spoiled.encode()))
 
     def _pass_up(self, process: int, frame: bytes) -> None:
         self.loop.send(self._channel, encode(Relay(process, frame)), frame[0] == LATER)
@@ -372,14 +394,17 @@ class Agent:
 
     def _end_guarded(self) -> None:
         """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
-        for pid, directory in self._guarded.items():
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:                 # it has ended by itself
-                pass
-            if directory:
-                import shutil
-                shutil.rmtree(directory, ignore_errors=True)
+        for directory in filter(None, self._guarded.values()):
+            import shutil
+            shutil.rmtree(directory, ignore_errors=True)
+        limit = time.monotonic() + CLEANING
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            left = [pid for pid in self._guarded if _kill(os.killpg, pid, number)]
+        while left and time.monotonic() < limit:
+            time.sleep(0.01)
+            left = [pid for pid in left if _kill(os.killpg, pid, 0)]
+        for pid in left:
+            _kill(os.killpg, pid)
 
     def _end_all(self) -> None:
         """Whatever happens to us, nothing of ours stays behind."""
@@ -408,11 +433,13 @@ def _end_process(one: Child) -> None:
     _kill(os.kill, one.pid)
 
 
-def _kill(kill: Callable[[int, int], None], pid: int) -> None:
+def _kill(kill: Callable[[int, int], None], pid: int, number: int = signal.SIGKILL) -> bool:
+    """Whether there was somebody to be sent the signal."""
     try:
-        kill(pid, signal.SIGKILL)
+        kill(pid, number)
     except (ProcessLookupError, PermissionError):      # gone, or no such group
-        return
+        return False
+    return True
 
 
 def _hang_on(lifeline: int, group: bool) -> None:

@@ -32,6 +32,7 @@ def main(stdin):  # type: (BinaryIO) -> None
     out = os.dup(1)
     silence(0, 1)
     signal.signal(signal.SIGALRM, give_up)
+    signal.signal(signal.SIGTERM, give_up)
     try:
         start(stdin, out)
     except EOFError:
@@ -50,6 +51,8 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
     order = json.loads(receive(stdin).decode("ascii"))
     if sys.version_info < NEEDED:
         fail("version", too_old(order["settings"]["host"]))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the janitor could not wait for the agent
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     package = receive(stdin)
     here = is_in_place(order)
     tell(out, "files", in_place=here, **facts())
@@ -60,7 +63,7 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
         if not here:
             unpack(os.path.join(directory, "files"), order["files"], files)
         settings = place(order, here, directory)
-        child = fork()
+        parent, child = os.getpid(), fork()
     except BaseException:
         remove(directory)
         raise
@@ -69,6 +72,8 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
         stdin.close()
         janitor(child, order, settings)
     serve(stdin, out, order, settings)
+    if os.getppid() != parent:  # the janitor has been killed
+        clean_up(order, settings)
     os._exit(0)
 
 
@@ -111,7 +116,7 @@ def read(stdin, size):  # type: (BinaryIO, int) -> bytes
 
 
 def give_up(*_):  # type: (*object) -> None
-    """The head is gone; a handler of SIGALRM, too."""
+    """The head is gone; a handler of SIGALRM and SIGTERM, too."""
     raise EOFError
 
 
@@ -246,6 +251,7 @@ def serve(stdin, out, order, settings):  # type: (BinaryIO, int, Dict[str, Any],
     fd_in = fd_out = os.dup(stdin.fileno())  # the head sends nothing before "ready": no byte is left in stdin's buffer
     stdin.close()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     settings["stdio"] = [fd_in, out] if order["tunnel"] else []
     if order["tunnel"]:
         from microscoop import tunnel
@@ -267,12 +273,33 @@ def janitor(child, order, settings):  # type: (int, Dict[str, Any], Dict[str, An
     silence(0, 1, 2)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    status = os.waitpid(child, 0)[1]
+    status = reap(child)
+    clean_up(order, settings)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def reap(child):  # type: (int) -> int
+    """Its status when it has ended; if it stays stopped, it is ended: the head has given it up, and would not come."""
+    import time
+    stopped = 0.0  # since when
+    while True:
+        changed, status = os.waitpid(child, os.WUNTRACED | os.WCONTINUED | (os.WNOHANG if stopped else 0))
+        if changed and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+            return status
+        if changed:
+            stopped = time.monotonic() if os.WIFSTOPPED(status) else 0.0
+        elif time.monotonic() - stopped > SILENCE:
+            os.kill(child, signal.SIGKILL)
+        else:
+            time.sleep(0.1)
+
+
+def clean_up(order, settings):  # type: (Dict[str, Any], Dict[str, Any]) -> None
+    """Remove all that was made here, but for results of tasks."""
     if order["tunnel"]:
         remove(os.path.dirname(order["tunnel"]["socket"]))
     directory = settings["directory"]
     remove(os.path.join(directory, "lib") if leftovers(settings["files"], settings["sent"]) else directory)
-    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
 def leftovers(directory, sent):  # type: (str, Iterable[str]) -> List[str]

@@ -38,6 +38,7 @@ from microscoop.tunnel import Tunnel
 
 PATIENCE = 30  # seconds for the login, and as many for the rest
 SLOWEST = 50_000  # bytes per second that a line should carry at least
+CLEANING = 0.3  # seconds for a janitor, which is in ssh's group where the way to the host is a template
 LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and complaints
 
 SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
@@ -179,8 +180,13 @@ class Start:
     def close(self) -> None:
         """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                os.killpg(self.process.pid, number)
+            try:
+                self.process.wait(CLEANING)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
         if self.sock.fileno() >= 0:
             os.close(self.stderr)
         self.sock.close()

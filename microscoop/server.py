@@ -216,7 +216,7 @@ class Server:
             begun, how = begun[:message.overdue], "ran longer than --task-timeout"
         if message.process in self._expelled:
             self._expelled.discard(message.process)
-            begun = begun or None                      # it may be further on by now than what had spoiled its words
+            begun = None                               # it may be further on by now than what had spoiled its words
             how = "was ended, as it had " + SPOILED
         if message.process == self._origin:
             self._origin_ended(message.status, how)
@@ -335,6 +335,8 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:     # nohup
                 signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child could be waited for
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
         self._loop.read(self._wake, self._signalled)
 
     def _signalled(self) -> None:

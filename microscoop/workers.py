@@ -419,6 +419,8 @@ class Worker(Owner):
                 self._look_by(run.began + TICK)
         if before is None:
             self._take_up_guards()
+        note, at = run.note, run.slot
+        note[at + 1], note[at + 2], note[at] = block.call, block.first, block.owner
         try:
             apart = self._functions[block.owner, block.call] if block.function else None
             function, columns = tasks.opened(block.body, apart)
@@ -453,7 +455,6 @@ class Worker(Owner):
 
     def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
         numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
-        note[at - 1], note[at], note[at - 2] = run.block.call, run.block.first, run.block.owner
         append, atoms, outcome = done.append, tasks.ATOMS, tasks.outcome
         plain = not any(isinstance(column, tuple) for column in columns)
 

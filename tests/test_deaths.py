@@ -155,6 +155,25 @@ if __name__ == "__main__":
             with self.subTest(moment):
                 self.check(result, "[7]\n6 7\n")
 
+    def test_a_function_that_kills_while_it_is_rebuilt_fails_its_first_item_and_no_host(self):
+        self.check(self.go("""
+class Function:
+    def __call__(self, k):
+        return k
+    def __setstate__(self, state):
+        die("exit")
+if __name__ == "__main__":
+    function = Function()
+    function.data = 1
+    for size in (1, 100000):
+        function.data = bytes(size)
+        try:
+            list(futures.map(function, range(10)))
+        except WorkerLost as error:
+            print(error.item)
+    print(list(futures.map(abs, range(3))))
+""", "--ssh-executable", "env WHERE={host}", "--host", "a", "b"), "0\n0\n[0, 1, 2]\n")
+
     def test_large_arguments_and_results_survive_the_deaths_of_workers(self):
         self.check(self.go("""
 def task(k, data):
@@ -357,6 +376,73 @@ if __name__ == "__main__":
         self.check(result, "%s\n0\n1\n2\nitem 3 on 127.0.0.1 ran longer than 1 s and was ended\n"
                    % [0, 1, 2, late, 4, late, *range(6, 12)])
         self.assertEqual([self.notes().count(k) for k in ("3", "5")], [2, 1], "none is run again")
+
+
+class Hosts(Case):
+    """Behind a command that runs here what it is given: it becomes the host's janitor, in a group with the agent."""
+
+    STEADY = """
+def where(k):
+    time.sleep(0.01)
+    return os.environ["WHERE"], os.getppid()
+if __name__ == "__main__":
+    agents = {}
+    while len(agents) < 2:
+        agents.update(futures.map(where, range(20)))
+    print(agents["a"], agents["b"], flush=True)
+    while not os.path.exists(sys.argv[1]):
+        list(futures.map(where, range(20)))
+    print("done")
+"""
+
+    def start(self):
+        way = ("--ssh-executable", "env WHERE={host}", "--host", "a", "b", "-n", "2")
+        run = harness.start("-q", *way, self.script(HEAD + self.STEADY), self.path)
+        run.await_out("\n")
+        return run, [int(word) for word in run.out.text().split()]
+
+    def test_leave_no_directory_when_an_agent_was_stopped_for_a_moment(self):
+        run, agents = self.start()
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for agent in agents:
+                os.kill(agent, number)
+            time.sleep(0.2)
+        self.path.touch()
+        result = run.finish(10)
+        self.assertEqual((result.status, result.out.splitlines()[1:]), (0, ["done"]), result.err)
+
+    def test_leave_no_directory_when_agent_or_janitor_is_killed(self):
+        run, (agent, other) = self.start()
+        (janitor,) = [one.parent for one in harness.processes() if one.pid == other]
+        os.kill(agent, signal.SIGKILL)
+        os.kill(janitor, signal.SIGKILL)
+        note = "a is lost: its ssh or its agent has ended"
+        run.await_err(note)
+        self.path.touch()
+        result = run.finish(10)
+        self.assertEqual((result.status, result.out.splitlines()[1:]), (0, ["done"]), result.err)
+
+    def test_lose_no_item_where_processes_cannot_be_started(self):
+        script = self.script("""
+import resource
+from microscoop import futures
+if __name__ == "__main__":
+    print(list(futures.map(abs, range(100))) == list(range(100)))
+""")
+        for way in ((), ("--ssh-executable", "env WHERE={host}", "--host", "a", "b")):
+            few = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh"]
+            result = harness.Run(few + harness.microscoop("-q", *way, "-n", "8", script)).finish(20)
+            if result.status:                          # the launcher says why
+                self.assertRegex(result.err, "open files|no worker is left")
+            else:
+                self.assertEqual(result.out, "True\n")
+            self.assertNotIn("Traceback", result.err)
+
+    def test_leave_no_directory_when_the_launcher_is_killed(self):
+        run, _ = self.start()
+        run.process.kill()
+        self.assert_gone()
+        run.finish(5)
 
 
 class Launcher(Case):

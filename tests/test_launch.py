@@ -631,6 +631,28 @@ class TheTunnelLetsNobodyIn(unittest.TestCase):
         self.assertEqual(self.accepted, [])
 
 
+class TheJanitor(unittest.TestCase):
+    def wait_for(self, text: str, patience: float) -> int:
+        """How a child ended that stops, and then does this."""
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            exec(text)
+            os._exit(3)
+        timer = threading.Timer(0.05, os.kill, (child, signal.SIGCONT)) if text else None
+        with mock.patch.object(bootstrap, "SILENCE", patience):
+            if timer:
+                timer.start()
+            return bootstrap.reap(child)
+
+    def test_ends_an_agent_that_stays_stopped(self) -> None:
+        self.assertEqual(os.WTERMSIG(self.wait_for("", 0.05)), signal.SIGKILL)
+
+    def test_leaves_one_alone_that_goes_on(self) -> None:
+        for text in ("pass", "time.sleep(0.5)"):
+            self.assertEqual(os.WEXITSTATUS(self.wait_for(text, 0.2)), 3)
+
+
 class TheTextsThatTravel(unittest.TestCase):
     def test_bootstrap_parses_on_old_pythons(self) -> None:
         text = Path(bootstrap.__file__).read_text()

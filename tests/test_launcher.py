@@ -267,6 +267,23 @@ class Runs(harness.TestCase):
     def test_tunnel_without_hosts_changes_nothing(self):
         self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(ARTICLE)))
 
+    def test_signals_that_were_ignored_or_blocked_when_it_was_started_do_no_harm(self):
+        begin = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+        script = self.script("""
+from microscoop import futures
+if __name__ == "__main__":
+    print(*futures.map(abs, range(5)))
+""")
+        way = ("--ssh-executable", "env WHERE={host}", "--host", "a", "127.0.0.1")
+        words = harness.microscoop("-q", *way, "--", script)
+        result = harness.Run([sys.executable, "-c", begin, *words]).finish(20)
+        self.assertEqual(result, (0, "0 1 2 3 4\n", ""))
+
     def test_two_runs_at_once_do_not_meet(self):
         path = self.script(ARTICLE)
         runs = [harness.start("-q", "-n", "2", path) for _ in range(2)]
