@@ -53,7 +53,6 @@ from .protocol import (
     about_kept,
     decode,
     encode,
-    idles,
 )
 from .record import Record
 
@@ -280,7 +279,7 @@ class Agent:
         except ProtocolError as error:                 # the head has it ended
             self.loop.forget(port.channel.reader)
             frames, spoiled = error.before, str(error)
-        self._print(port, not any(map(idles, frames)))
+        self._print(port, not port.rests(frames))
         for frame in frames:
             asked = about_kept(frame)
             if isinstance(asked, Pull):
@@ -301,7 +300,7 @@ class Agent:
     def _pass_down(self, process: int, frame: bytes) -> None:
         target = self._children.get(process)
         if target is not None and target.port is not None:
-            self.loop.send(target.port.channel, frame, frame[0] == LATER)
+            target.port.send(self.loop, frame)
 
     def _print(self, port: Port, whole: bool) -> None:
         before = list(port.pipes)

@@ -6,10 +6,11 @@ What a process printed is read before what it says next on its socket, so output
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from .channel import Channel
-from .protocol import SAID_LIMIT, ProtocolError
+from .loop import Loop
+from .protocol import BLOCK, LATER, SAID_LIMIT, ProtocolError, idles
 
 PRINT_LIMIT = 1 << 16
 LINE_LIMIT = 1 << 18        # bytes of a line without an end that are kept back; with what is read on it fits a frame
@@ -23,6 +24,7 @@ class Port:
         self.channel = Channel(sock, sock, SAID_LIMIT, "process %d" % process)
         self.pipes: Dict[int, int] = {out: 1, err: 2} if out >= 0 else {}
         self._tails: Dict[int, bytes] = {1: b"", 2: b""}
+        self._blocks = 0           # that it was sent
         for pipe in self.pipes:
             os.set_blocking(pipe, False)
 
@@ -45,6 +47,15 @@ class Port:
             self._tails[stream] = text[cut:]
             if cut:
                 yield stream, text[:cut]
+
+    def send(self, loop: Loop, frame: bytes) -> None:
+        """Tell it something; pieces of streams wait for all else."""
+        self._blocks += frame[0] == BLOCK
+        loop.send(self.channel, frame, frame[0] == LATER)
+
+    def rests(self, frames: Iterable[bytes]) -> bool:
+        """Whether it says here that it has nothing to run, and nothing is on its way."""
+        return any(idles(frame, self._blocks) for frame in frames)
 
     def frames(self) -> List[bytes]:
         """What it says.  Raises EOFError or OSError when it has gone, ProtocolError."""

@@ -13,7 +13,7 @@ from . import broker
 from .errors import Status
 from .loop import Loop
 from .ports import Port
-from .protocol import LATER, Message, ProtocolError, Relay, decode, encode, idles
+from .protocol import LATER, Message, ProtocolError, Relay, decode, encode
 from .report import FULL, Outlet
 
 if TYPE_CHECKING:
@@ -56,11 +56,10 @@ class Processes:
         """Tell a process something, unless it is gone."""
         machine, port = self._where.get(process), self._ports.get(process)
         frame = encode(message)
-        later = frame[0] == LATER
         if machine is not None and port is not None:
-            self._loop.send(port.channel, frame, later)
+            port.send(self._loop, frame)
         elif machine is not None and machine.channel is not None:
-            self._loop.send(machine.channel, encode(Relay(process, frame)), later)
+            self._loop.send(machine.channel, encode(Relay(process, frame)), frame[0] == LATER)
 
     def expel(self, machine: Machine, process: int) -> bool:
         """Hear it no more; False if it is gone already."""
@@ -112,7 +111,7 @@ class Processes:
             return
         except ProtocolError as error:
             frames, spoiled = error.before, error
-        self._print(port, not any(map(idles, frames)))
+        self._print(port, not port.rests(frames))
         for frame in frames:
             self.hear(machine, port.process, frame)
         if spoiled is not None:

@@ -18,7 +18,8 @@ from .record import Record
 
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
-LATER = 11                        # the code of Piece: pieces go behind everything else
+BLOCK = 1                         # the code of Block
+LATER = 11                        # that of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
 KEPT = (1 << 64) - 1               # as its first item: a stream that belongs to the whole call
@@ -114,6 +115,7 @@ class Remark(Record):
 class Idle(Record):
     """worker -> broker: whether I have something to run."""
     idle: int         # RUNNING, WAITING, FREED or DONE
+    blocks: int = 0   # that have come so far; 0: some of them are not here whole
 
 
 # Something; nothing, but tasks of mine sleep or are out; nothing, and none do; none do any more, since I said WAITING.
@@ -266,7 +268,7 @@ Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Co
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQB"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
-    6: (Drop, "II"), 7: (Idle, "B"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
+    6: (Drop, "II"), 7: (Idle, "BI"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
     16: (Const, "IIQQQB"), 17: (Named, "IB"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
@@ -275,9 +277,12 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
-def idles(frame: bytes) -> bool:
-    """Whether its sender has nothing to run: an unfinished line of its output is all there will be for now."""
-    return frame[:1] == b"\7" and frame != b"\7\0"     # an Idle, but not RUNNING
+
+
+def idles(frame: bytes, blocks: int) -> bool:
+    """Whether its sender has nothing to run, though it has what it was sent, so many blocks: an unfinished line of its
+    output is all there will be for now."""
+    return frame[:1] == b"\7" and frame[1:2] != b"\0" and frame[2:] == blocks.to_bytes(4, "big")
 
 
 def about_kept(frame: bytes) -> Optional[Message]:

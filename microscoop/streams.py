@@ -82,6 +82,10 @@ class Streams:
             del self._in[key]
         self._ask()
 
+    def expects(self, kind: type) -> bool:
+        """Whether a body of such a message is being pulled."""
+        return any(type(flow.message) is kind for flow in self._in.values())
+
     def forget(self, key: Key) -> None:
         """What was pulled under this key will not come."""
         if self._in.pop(key, None) is not None:

@@ -98,6 +98,7 @@ class Worker(Owner):
         self._note = note                          # shared with the agent: owner, call, item for each slot
         self._slots = list(range(0, len(note) - 2, 3))
         self._inbox: Deque[Block] = deque()
+        self._received = 0                         # blocks
         self._runs: List[Run] = []
         self._functions: Dict[Tuple[int, int], tasks.Apart] = {}   # (owner, call); of those that travel apart
         self._waiting: Dict[Tuple[int, int], List[Block]] = {}     # the blocks that wait for such a function
@@ -113,7 +114,7 @@ class Worker(Owner):
         self._lent = False                         # the turn, by a thread of the user's that waits
         self._looks = 0                            # when the reader thread looks again at what is due
         self._seen: Any = None                     # the oldest entry at the last tick
-        self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
+        self._handlers.update({Block: self._given, Drop: self._dropped, Taken: self._taken})
 
     # The turn
 
@@ -156,7 +157,10 @@ class Worker(Owner):
     def _rest(self) -> Idle:
         """What to say when there is nothing to run; the lock is held."""
         self._idle, self._done = True, self._is_done_with_all()
-        return Idle(FREED if self._done else WAITING)
+        return self._at_rest(FREED if self._done else WAITING)
+
+    def _at_rest(self, idle: int) -> Idle:
+        return Idle(idle, 0 if self._waiting or self.streams.expects(Block) else self._received)
 
     def _is_done_with_all(self) -> bool:
         return not (self._runs or self._futures or self._flying or self.items)
@@ -165,7 +169,7 @@ class Worker(Owner):
         """The last that slept or was out has ended; the lock is held."""
         if self._idle and not self._done and self._is_done_with_all():
             self._done = True
-            self.link.send(Idle(DONE))
+            self.link.send(self._at_rest(DONE))
 
     def _own(self, entry: Any) -> Any:
         """Take something of our own out of the queue to run it here: a future, or a block of a call."""
@@ -517,6 +521,10 @@ class Worker(Owner):
             self.link.send(*remarks, result)
 
     # The reader thread
+
+    def _given(self, block: Block) -> None:
+        self._received += 1
+        self._block(block)
 
     def _block(self, block: Block) -> None:
         with self.lock:

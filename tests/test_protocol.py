@@ -112,7 +112,8 @@ class Messages(unittest.TestCase):
 
     def test_an_idle_worker_is_seen_in_its_bytes(self) -> None:
         for over in (0, 1):
-            self.assertEqual(idles(encode(Idle(over))), bool(over))
+            self.assertEqual(idles(encode(Idle(over, 300)), 300), bool(over))
+            self.assertFalse(idles(encode(Idle(over, 300)), 301))
 
 
 class Pairs(unittest.TestCase):
@@ -322,7 +323,7 @@ class Fuzz(unittest.TestCase):
                     frames = Frames()
                 try:
                     for frame in frames.feed(self.mutated(chance, chance.choice(stock))):
-                        idles(frame)
+                        idles(frame, 1)
                         self.assertEqual(encode(decode(frame)), frame)
                         heard += 1
                 except ProtocolError:
