@@ -93,7 +93,7 @@ class Agent:
         self._stopped: Dict[int, float] = {}           # process -> when it was stopped
         self._since: Dict[int, Dict[Begun, float]] = {}    # process -> the items that it is on, and since when
         self._overdue: Dict[int, List[Begun]] = {}     # process -> the items for which it is being ended
-        self._guarded: Dict[int, bytes] = {}           # the launcher's ssh processes, each with its directory
+        self._guarded: Dict[int, Guard] = {}           # the launcher's ssh processes, each with its directory
         self._streams = _line_buffered()
         self._program = program.compiled(settings.script) if settings.script else None     # once for all workers
         self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
@@ -386,19 +386,21 @@ class Agent:
         self._send(Died(one.process, status, len(overdue), b"".join(BEGUN.pack(*item) for item in begun)))
 
     def _guard(self, message: Guard) -> None:
-        self._guarded[message.pid] = message.body
+        self._guarded[message.start] = message
 
     def _unguard(self, message: Unguard) -> None:
-        self._guarded.pop(message.pid, None)
+        self._guarded.pop(message.start, None)
 
     def _end_guarded(self) -> None:
         """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
-        for directory in filter(None, self._guarded.values()):
-            import shutil
-            shutil.rmtree(directory, ignore_errors=True)
+        for guard in self._guarded.values():
+            if guard.body:
+                import shutil
+                shutil.rmtree(guard.body, ignore_errors=True)
+        pids = [guard.pid for guard in self._guarded.values() if guard.pid]
         limit = time.monotonic() + CLEANING
         for number in (signal.SIGTERM, signal.SIGCONT):
-            left = [pid for pid in self._guarded if _kill(os.killpg, pid, number)]
+            left = [pid for pid in pids if _kill(os.killpg, pid, number)]
         while left and time.monotonic() < limit:
             time.sleep(0.01)
             left = [pid for pid in left if _kill(os.killpg, pid, 0)]

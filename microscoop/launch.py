@@ -26,7 +26,7 @@ import socket
 import struct
 import subprocess
 import time
-from typing import Any, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
@@ -116,7 +116,9 @@ class Start:
     directory (the private one), login (seconds until the nonce), stage (the last one reached).
     """
 
-    def __init__(self, share: Share, job: Job, parcel: Parcel, now: float) -> None:
+    def __init__(self, share: Share, job: Job, parcel: Parcel, now: float,
+                 guard: Callable[[int, int, str], None] = lambda number, pid, directory: None) -> None:
+        """guard: told of what would outlive us, before it is made and again with ssh's process id."""
         self.host: Host = share.host
         self._workers = share.workers
         self.ready: Optional[Ready] = None
@@ -124,21 +126,25 @@ class Start:
         self.facts: dict[str, Any] = {"stage": "ssh"}
         self.deadline = now + PATIENCE  # on time.monotonic()
         self._began, self._job, self._parcel = now, job, parcel
-        self._number = int.from_bytes(os.urandom(6), "big") | 1 << 47
+        self.number = int.from_bytes(os.urandom(6), "big") | 1 << 47
         self._buffer, self._complaints = bytearray(), bytearray()
         self._met = False  # the nonce has come
         self._over = self._quiet = False  # sock and stderr are at their end
-        self.outgoing = bytearray(shell_text(self._number, job, self.host).encode("utf-8", "surrogateescape"))
+        self.outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
         self._tunnel = Tunnel() if job.tunnel else None
         self.sock, theirs = socket.socketpair()
         self.stderr, complaints = os.pipe()
         self.sock.setblocking(False)
         os.set_blocking(self.stderr, False)
         self.process: Optional[subprocess.Popen[bytes]] = None
+        guard(self.number, 0, self.directory)
         try:
+            if self._tunnel:
+                self._tunnel.make()
             self.process = subprocess.Popen(
                 ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()),
                 stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True)
+            guard(self.number, self.process.pid, self.directory)
         except OSError as error:
             self._fail("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}")
         finally:
@@ -216,7 +222,7 @@ class Start:
     # The stages
 
     def _look_for_nonce(self) -> None:
-        nonce = b"%d" % self._number ** 2
+        nonce = b"%d" % self.number ** 2
         at = self._buffer.find(nonce)
         if at < 0:
             del self._buffer[:-LONGEST]
@@ -303,7 +309,7 @@ class Start:
         """How far it came, by what was printed."""
         if self._met:
             return str(self.facts["stage"])
-        marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self._number, self._buffer)  # the text itself may be echoed
+        marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self.number, self._buffer)  # the text itself may be echoed
         if marks:
             return str(marks[-1].decode())
         is_in = self._buffer or status not in (None, 255) and not is_template(self._job.ssh)
@@ -323,7 +329,7 @@ class Start:
             hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
         cure, match = next(_cures(stage, lines + hints))
         said = match.string if match.string in lines and match.group() else lines[-1]
-        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self._number, b"", self._buffer).strip()
+        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._buffer).strip()
         printed = f"it printed {_printable(noise)!r}" if noise else ""
         slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
         return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),

@@ -76,12 +76,15 @@ class Machines:
         from . import files, launch
         from .feed import Feed
         self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
-        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic())
+        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic(), self._guard)
         machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self.lose(machine, GONE))
         self._run.handle(broker.Awaited(machine.name))
+
+    def _guard(self, number: int, pid: int, directory: str) -> None:
+        """Have the local agent end it, should we be killed."""
         head = self.head.channel
-        if start.process is not None and head is not None:
-            self._loop.send(head, encode(Guard(start.process.pid, os.fsencode(start.directory))))
+        if head is not None:
+            self._loop.send(head, encode(Guard(number, pid, os.fsencode(directory))))
             self._loop.flush(head)                     # at once: we may be killed before the next turn
 
     def _settled(self, machine: Machine) -> None:
@@ -124,8 +127,7 @@ class Machines:
         """End its ssh, if there is one."""
         feed, machine.feed = machine.feed, None
         if feed is not None:
-            if feed.start.process is not None:
-                self.tell(self.head, Unguard(feed.start.process.pid))
+            self.tell(self.head, Unguard(feed.start.number))
             feed.close()
 
     # Agents

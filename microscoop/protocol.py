@@ -241,13 +241,14 @@ class Note(Record):
 
 class Guard(Record):
     """launcher -> its own agent: if I die, end this process group (an ssh) and remove the directory in the body."""
-    pid: int
+    start: int        # which of my starts: a later Guard of the same one takes its place
+    pid: int          # 0: not yet
     body: bytes = b""
 
 
 class Unguard(Record):
     """launcher -> its own agent: I have ended it myself."""
-    pid: int
+    start: int
 
 
 class Garbled(Record):
@@ -273,7 +274,7 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     16: (Const, "IIQQQB"), 17: (Named, "IB"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
-    31: (Guard, "Q"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
+    31: (Guard, "QQ"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}

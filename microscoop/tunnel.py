@@ -31,11 +31,19 @@ class Tunnel:
         base = tempfile.gettempdir()
         if len(base) > 60 or re.search("[^A-Za-z0-9/_.-]", base):
             base = "/tmp"  # a socket's name has at most some 100 bytes, and ssh gives a meaning to : % $ and more
-        self.directory = tempfile.mkdtemp(prefix="microscoop-", dir=base)
+        self.directory = os.path.join(base, "microscoop-" + os.urandom(8).hex())
         self._here = os.path.join(self.directory, "s")
         self._there = f"/tmp/microscoop-{os.urandom(8).hex()}/s"
         self._key, self._ticket = os.urandom(32), os.urandom(TICKET)
         self.options = ("-o", "StreamLocalBindUnlink=yes", "-L", f"{self._here}:{self._there}")  # for ssh
+
+    def make(self) -> None:
+        """Make the directory.  Raises UsageError."""
+        try:
+            os.mkdir(self.directory, 0o700)
+        except OSError as error:
+            from microscoop.errors import UsageError
+            raise UsageError(f"--tunnel: no directory can be made here for its socket: {error}") from None
 
     def order(self) -> dict[str, str]:
         """What the host is told through ssh's stdin."""

@@ -564,6 +564,7 @@ class ARealSshd(LaunchCase):
 class TheTunnelLetsNobodyIn(unittest.TestCase):
     def setUp(self) -> None:
         self.tunnel = tunnel.Tunnel()
+        self.tunnel.make()
         self.addCleanup(self.tunnel.close)
         self.path = self.tunnel.order()["socket"]
         os.symlink(self.path, self.tunnel._here)
