@@ -65,7 +65,7 @@ STACKS = BASE / "stacks"
 
 
 def slow(test: Callable[..., None]) -> Callable[..., None]:
-    """Marks a test that waits for more than 5 seconds."""
+    """Marks a test that waits for more than 5 seconds, or shows at length what a quicker one shows, too."""
     return unittest.skipUnless(os.environ.get("MICROSCOOP_SLOW_TESTS"), "slow: set MICROSCOOP_SLOW_TESTS=1")(test)
 
 

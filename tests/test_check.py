@@ -83,6 +83,7 @@ class Rows(CheckCase):
         result = harness.run("--check", "--ssh-executable", inner + " {host}", "--host", "h2")
         self.assert_rows(result, 0, HEAD + "-  -", f"h2{HOST}-  -")
 
+    @harness.slow
     def test_tell_of_a_refused_forward_which_is_a_failure_only_with_tunnel(self) -> None:
         forbid: harness.Environment = {"FORBID": "1"}
         plain, failing, allowed = [
@@ -159,6 +160,7 @@ class Interrupted(CheckCase):
 
 @requires_sshd
 class WithARealSshd(CheckCase):
+    @harness.slow
     def test_it_says_whether_sshd_forwards(self) -> None:
         seen = {"SetEnv": f"TMPDIR={harness.TEMP} {harness.MARK_NAME}={harness.MARK}"}  # by who looks for remains
         for options, word in (({}, "allowed"), ({"AllowTcpForwarding": "no"}, "refused")):

@@ -555,6 +555,7 @@ class ARealSshd(LaunchCase):
     def test_that_has_no_python(self) -> None:
         self.check(Sshd(), "python", "install Python 3.8", python="/nowhere/python3")
 
+    @harness.slow
     def test_that_forbids_forwarding(self) -> None:
         for option in ("AllowTcpForwarding", "AllowStreamLocalForwarding"):
             sshd = Sshd(options={option: "no"})

@@ -229,6 +229,7 @@ class Parts(unittest.TestCase):
         spans = [(0, 10, 0), (1, 4, 0), (2, 3, 0), (5, 12, 0), (6, 7, 0), (11, 13, 0), (20, 21, 0)]
         self.assertEqual(list(timeline.placed(spans)), [(0, 0), (0, 1), (0, 2), (1, 0), (0, 1), (0, 0), (0, 0)])
 
+    @harness.slow
     def test_a_long_run_stays_a_small_page(self) -> None:
         tasks = [timeline.Task(k * 1100, 1000, k, 1, 0, k == 50_000, 0, 0) for k in range(200_000)]
         lane = timeline.Lane("h", 1, 0)

@@ -315,6 +315,7 @@ if __name__ == "__main__":
                                          f".*({words}).*; .*{advice}.*{attempt}\n")
         self.assert_gone()
 
+    @harness.slow
     def test_have_a_row_each_in_check(self) -> None:
         result = self.run_it("--check", "--hostfile", self.hostfile())
         self.assertEqual((result.status, result.err), (1, ""))

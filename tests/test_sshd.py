@@ -5,7 +5,7 @@ import os
 import subprocess
 import unittest
 
-from tests import sshd
+from tests import harness, sshd
 from tests.harness import until
 
 
@@ -65,6 +65,7 @@ class RealSshd(unittest.TestCase):
         self.assertEqual(login.wait(10), 255)
         self.assertEqual(ssh(server, "h1", "true").returncode, 0)
 
+    @harness.slow
     def test_nothing_is_left_after_stop(self) -> None:
         with sshd.Sshd() as server:
             login = self.log_in(server)
