@@ -184,8 +184,10 @@ class Agent:
                 ends += os.pipe()
             note = mmap.mmap(-1, NOTE_SIZE)
             assert threading.active_count() == 1
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))     # lest ours takes what is for the origin
             pid = os.fork()
         except OSError as error:                       # too many open files or processes: there may be room again
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
             for end in ends:
                 os.close(end)
             why = "a process cannot be started: %s" % error.strerror
@@ -197,6 +199,7 @@ class Agent:
             os.close(near)
             os.close(lifeline[1])
             self._become(message, socket.socket(fileno=far), pipes, lifeline[0], note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         for end in (far, *pipes[1::2], lifeline[0]):
             os.close(end)
         if self._own_group(message.kind):
@@ -246,6 +249,7 @@ class Agent:
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 child.origin(self._settings, message.process, far)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
             _redirect(pipes)
             sys.stdout, sys.stderr = self._streams
             child.worker(self._settings, message.process, far, memoryview(note).cast("Q"), self._program)

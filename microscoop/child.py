@@ -174,6 +174,7 @@ def _run(settings: Settings, owner: Owner) -> int:
     """Run the script; finish what it submitted, unless it failed.  Its exit status."""
     here = os.getpid()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))   # that of the start comes now
         if not hooks.replace("run", settings.leaves, settings):
             execute("__main__", read(settings.script))
         _finish(owner, here)
