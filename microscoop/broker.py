@@ -532,8 +532,8 @@ class Broker:
             self._tell_all(message)
         if not message.copy:
             ours = known is None or same and setter not in self.processes
-            if ours:
-                self._constants[message.body] = known or message, process.number
+            if known is not None and ours:
+                self._constants[message.body] = known, process.number
             self._actions.append(Send(process.number, Named(message.call, int(ours))))
 
     def _tell_all(self, const: Const) -> None:

@@ -58,6 +58,8 @@ class Settings(Record):
 class Loading(Owner):
     """Stands in for the owner while a worker loads the script."""
 
+    is_origin = False
+
     def __init__(self, where: str, workers: int) -> None:
         self.where, self.workers = where, workers
         self.dressers = []                         # no call gets further than its first step
@@ -96,8 +98,8 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
 
 
 def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview,
-           program: Optional[Program] = None) -> NoReturn:
-    """Load the script as `__mp_main__`, and serve; program: the script, if it was compiled before the fork."""
+           script: Optional[Program] = None) -> NoReturn:
+    """Load the script as `__mp_main__`, and serve; script: it, if it was compiled before the fork."""
     where = "%s/%d" % (settings.host, number)
     link = Link(sock, "process %d" % number)
     os.register_at_fork(after_in_child=sock.close)
@@ -111,7 +113,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
         if not hooks.replace("load", settings.leaves, settings) and settings.script:
-            execute("__mp_main__", program or read(settings.script))
+            execute("__mp_main__", script or read(settings.script))
         hooks.enter("worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
@@ -140,8 +142,9 @@ def _surroundings(settings: Settings) -> None:
     _lower_limit(settings)
     os.environ.update(settings.env)
     cores = usable_cores()
+    share = str(core_share(cores, settings.here or cores))
     for name in THREADS:
-        os.environ.setdefault(name, str(core_share(cores, settings.here or cores)))
+        os.environ.setdefault(name, share)
     if settings.pythonpath:
         os.environ["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)
     if settings.directory is not None:

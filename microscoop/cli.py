@@ -66,7 +66,7 @@ def _serve(job: Job) -> int:
     from microscoop import hooks, server
     leaves = dict(job.leaves)
     shown = leaves.pop("progress", job.verbose >= 0)  # the one leaf that is there unless it is switched off
-    if shown and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and hooks.has("progress"):
+    if shown and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and hooks.leaf("progress"):
         leaves["progress"] = True
     return server.run(job._replace(leaves=leaves))
 

@@ -5,11 +5,12 @@
 
 The path of one item, from the call to its result (drawn with file and name of each hop):
 
-    futures.map -> Call.extend -> Owner.push -> Owner.feed -> Call.cut          here, the thread that calls
-      -> Broker._block -> Broker._hand_over                                     launcher
-        -> Worker._block -> Worker._serve -> Worker._work -> the function       a worker
-      -> Broker._result                                                         launcher
-    -> Owner.settle -> Call.arrive                                              here, the reader thread
+    futures.map -> Owner.push -> Owner.feed -> Call.cut                         here, the thread that calls
+      -> Processes.hear -> Broker._block -> Broker._hand_over                   launcher
+        -> Worker._block                                                        a worker, its reader thread
+        -> Worker._loop -> the function -> Worker._flush                        a worker, a thread for tasks
+      -> Processes.hear -> Broker._result                                       launcher
+    -> Owner.settle                                                             here, the reader thread
     -> futures.ordered -> the caller                                            here
 
 Outside the launcher the same functions work one item after the other, with a warning.

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -49,11 +48,6 @@ class Watcher:
 
     def close(self, status: int) -> None:
         """Everything of ours has ended; the run's exit status."""
-
-
-def has(leaf: str) -> bool:
-    """Whether it is there: the folder of leaves may be deleted."""
-    return all(map(find_spec, ("microscoop.leaves", "microscoop.leaves." + leaf)))
 
 
 def watchers(stage: Stage) -> List[Watcher]:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from socket import socket
-from typing import Any, Container, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from . import agent, broker
 from .channel import Channel
@@ -17,6 +17,7 @@ from .errors import HostError
 from .hosts import Share, usable_cores
 from .job import Job
 from .loop import Loop
+from .processes import Processes
 from .protocol import Guard, Message, Ping, ProtocolError, Unguard, decode, encode
 from .report import Reporter
 
@@ -48,10 +49,11 @@ class Machine:
 class Machines:
     """All of them."""
 
-    def __init__(self, job: Job, loop: Loop, report: Reporter, run: Any, words: Container[type]) -> None:
-        self._job, self._loop, self._report = job, loop, report
-        self._run = run                            # the Server: handle, hear_agent, lose, hosts_changed, is_over, begun
-        self._words = words                        # what agents may say
+    def __init__(self, job: Job, loop: Loop, report: Reporter, processes: Processes,
+                 words: Dict[type, Callable[[Machine, Any], None]], run: Any) -> None:
+        self._job, self._loop, self._report, self._processes = job, loop, report, processes
+        self._words = words                        # what agents say, and what is done about it
+        self._run = run                            # the Server: its public methods
         self.all = {share.host.name: Machine(share) for share in job.shares}
         self.head = next(machine for machine in self.all.values() if machine.share.host.local)
         self.remote = [machine for machine in self.all.values() if machine is not self.head]
@@ -149,7 +151,7 @@ class Machines:
         machine.heard = time.monotonic()
         for message in messages:
             if machine.channel is channel:
-                self._run.hear_agent(machine, message)
+                self._words[type(message)](machine, message)
 
     def tell(self, machine: Machine, message: Message) -> None:
         """Tell an agent something, if it is there."""
@@ -220,6 +222,6 @@ class Machines:
         """Forget a host's agent and its processes."""
         if machine.channel is not None:
             self.drop(machine)
-            self._run.bury_all(machine)
+            self._processes.bury_all(machine)
             self._run.handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
         self.close_start(machine)

@@ -18,8 +18,6 @@ from .record import Record
 
 FRAME_LIMIT = 1 << 19
 SAID_LIMIT = FRAME_LIMIT - 64
-BLOCK = 1                         # the code of Block
-LATER = 11                        # that of Piece: pieces go behind everything else
 INLINE = 1 << 18
 WINDOW = 8 << 20
 KEPT = (1 << 64) - 1               # as its first item: a stream that belongs to the whole call
@@ -278,18 +276,21 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
+BLOCK, LATER, IDLE, DROP = (_PACK[cls][0] for cls in (Block, Piece, Idle, Drop))       # pieces go behind all else
+_FIRST = {_PACK[cls][0]: Struct("!B" + TABLE[_PACK[cls][0]][1][:cls._fields.index("first")]).size
+          for cls in (Pull, Piece, Shared)}            # where a frame has `first`
 
 
 def idles(frame: bytes, blocks: int) -> bool:
     """Whether its sender has nothing to run, though it has what it was sent, so many blocks: an unfinished line of its
     output is all there will be for now."""
-    return frame[:1] == b"\7" and frame[1:2] != b"\0" and frame[2:] == blocks.to_bytes(4, "big")
+    return len(frame) == 6 and frame[0] == IDLE and frame[1] != RUNNING and frame[2:] == blocks.to_bytes(4, "big")
 
 
 def about_kept(frame: bytes) -> Optional[Message]:
     """The message in a frame, if an agent's cache has to do with it."""
-    at = {10: 17, 11: 13, 14: 13}.get(frame[0], 0)     # where Pull, Piece and Shared have `first`
-    if at and frame[at:at + 8] == b"\xff" * 8 or frame[0] == 6:
+    at = _FIRST.get(frame[0], 0)
+    if at and frame[at:at + 8] == b"\xff" * 8 or frame[0] == DROP:
         return decode(frame)
     return None
 

@@ -36,6 +36,8 @@ class Alone(Constants):
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
+    is_origin = True
+
     def __init__(self, where: str = HERE) -> None:
         note = memoryview(bytearray(24)).cast("Q")
         super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]

@@ -41,7 +41,6 @@ from .protocol import (
     End,
     Garbled,
     Kill,
-    Message,
     Note,
     Ping,
     Print,
@@ -82,9 +81,9 @@ class Server:
             Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
             Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
             Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
-        self._machines = Machines(job, self._loop, self._report, self, self._words)
         self._processes = Processes(self._loop, self._outlets, lambda process, message: self.handle(
             broker.Heard(process, message)), self._expel, self._given_ended)
+        self._machines = Machines(job, self._loop, self._report, self._processes, self._words, self)
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
         self._agent_pid = 0
@@ -162,10 +161,6 @@ class Server:
         self._up(self._machines.head, Up(port.process, pid))
 
     # What agents say
-
-    def hear_agent(self, machine: Machine, message: Message) -> None:
-        """An agent has said something."""
-        self._words[type(message)](machine, message)
 
     def _pong(self, machine: Machine, message: Ping) -> None:
         """The way is as long as the quickest answer took: others, the first above all, found the agent or us at work.
@@ -307,10 +302,6 @@ class Server:
             raise UsageError("no worker could be started on any host")
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
-
-    def bury_all(self, machine: Machine) -> None:
-        """A host is lost, with all its processes."""
-        self._processes.bury_all(machine)
 
     def lose_head(self) -> None:
         """The agent of this machine has ended."""

@@ -114,7 +114,7 @@ class Worker(Owner):
         self._lent = False                         # the turn, by a thread of the user's that waits
         self._looks = 0                            # when the reader thread looks again at what is due
         self._seen: Any = None                     # the oldest entry at the last tick
-        self._handlers.update({Block: self._given, Drop: self._dropped, Taken: self._taken})
+        self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
 
     # The turn
 
@@ -151,8 +151,12 @@ class Worker(Owner):
             else:
                 self._until = 0
                 if not self._idle:
-                    self.link.send(self._rest())
+                    self.link.send(*self._news(), self._rest())
                 self._work.wait()
+
+    def _news(self) -> List[Remark]:
+        """What leaves have to say since this was last asked; the lock is held."""
+        return [self.remarks.popleft() for _ in range(len(self.remarks))]
 
     def _rest(self) -> Idle:
         """What to say when there is nothing to run; the lock is held."""
@@ -404,6 +408,8 @@ class Worker(Owner):
             here.depth -= 1
         if before is None:
             self._put_down_guards()
+            for prepare in self.before_results:
+                prepare()
         with self.lock:
             self._futures -= 1
             self.conclude(future, entry)
@@ -498,7 +504,7 @@ class Worker(Owner):
         """Send what is done; the lock is held, so that parts stay in order.  With the `last` of what this thread had to
         do goes, in one message, that it is idle."""
         count = len(run.done) - run.sent
-        remarks = [] if run.home else [self.remarks.popleft() for _ in range(len(self.remarks))]
+        remarks = [] if run.home else self._news()
         if not count:
             if remarks:
                 self.link.send(*remarks)
@@ -522,41 +528,37 @@ class Worker(Owner):
 
     # The reader thread
 
-    def _given(self, block: Block) -> None:
-        self._received += 1
-        self._block(block)
-
     def _block(self, block: Block) -> None:
         with self.lock:
-            self._idle = False                     # the broker has taken us at our word
+            self._received += 1
+            self._take_in(block)
+
+    def _take_in(self, block: Block) -> None:
+        """Into the inbox, if the whole of it is here, its function too; else pull what is not.  The lock is held."""
+        self._idle = False                         # the broker has taken us at our word
+        key = block.owner, block.call
         if block.size:
-            self.pull(block, block.owner)
-            return
-        with self.lock:
-            if block.function and (block.owner, block.call) not in self._functions:
-                self._wait_for_function(block)
-                return
+            self.streams.expect(block, block.owner)
+        elif block.function and key not in self._functions:
+            if key not in self._waiting:
+                self.streams.expect(block._replace(first=KEPT, size=block.function), block.owner)
+            self._waiting.setdefault(key, []).append(block)
+        else:
             self._inbox.append(block)
             self._work.notify_all()
 
-    def _wait_for_function(self, block: Block) -> None:
-        """Pull it, for the first of its blocks; the lock is held."""
-        waiting = self._waiting.setdefault((block.owner, block.call), [])
-        waiting.append(block)
-        if len(waiting) == 1:
-            self.streams.expect(block._replace(first=KEPT, size=block.function), block.owner)
-
     def pulled(self, message: Union[Block, Result], data: Any) -> None:
-        if isinstance(message, Block) and message.first == KEPT:
-            with self.lock:
-                self._functions[message.owner, message.call] = tasks.Apart(data)
-                waiting = self._waiting.pop((message.owner, message.call))
-            for block in waiting:
-                self._block(block)
-        elif isinstance(message, Block):
-            self._block(message._replace(size=0, body=data))
-        else:
+        if not isinstance(message, Block):
             super().pulled(message, data)
+            return
+        with self.lock:
+            if message.first == KEPT:
+                self._functions[message.owner, message.call] = tasks.Apart(data)
+                blocks = self._waiting.pop((message.owner, message.call))
+            else:
+                blocks = [message._replace(size=0, body=data)]
+            for block in blocks:
+                self._take_in(block)
 
     def _dropped(self, message: Drop) -> None:
         """Skip what nobody wants; what has begun runs to its end."""

@@ -156,7 +156,7 @@ class Runs(Recorded):
         figures = dict(re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", text))
         self.assertEqual(figures["Tasks"], f"{sum(TASKS.values()):,}")
         self.assertEqual([figures[name] for name in ("Failed", "Workers lost", "Run again")], ["1", "1", "1"])
-        slowest = re.findall(r"<tr data-worker.*?</tr>", text)
+        slowest = re.findall(r"<tr data-at.*?</tr>", text)
         self.assertEqual(len(slowest), timeline.SLOWEST)
         self.assertIn("7, seconds=0.5, rude=&lt;Rude instance at ", slowest[0])
         self.assertIn("&lt;/script&gt;&lt;b&gt;", " ".join(slowest))

@@ -6,6 +6,8 @@ import re
 import unittest
 from pathlib import Path
 
+from microscoop import futures
+
 PACKAGE = Path(__file__).resolve().parent.parent / "microscoop"
 TOUR = (PACKAGE / "TOUR.md").read_text(encoding="utf-8")
 
@@ -51,6 +53,12 @@ class Tour(unittest.TestCase):
         for name in re.findall(r"^\| ((?:`[A-Z][a-z]+`(?:, )?)+) \|", TOUR, re.MULTILINE):
             for message in re.findall(r"`(\w+)`", name):
                 self.assertIn(message, known)
+
+    def test_the_path_is_drawn_in_the_code_as_it_is_told_here(self):
+        told = re.findall(r"^\| \d+ `([\w.]+)` ", TOUR, re.MULTILINE)
+        drawing = futures.__doc__.partition("drawn with")[2].partition("Outside")[0]
+        drawn = re.findall(r"(?:\b[A-Z]\w+|futures)\.\w+", drawing)
+        self.assertEqual(drawn, told)
 
     def test_it_stays_short(self):
         self.assertLessEqual(len(TOUR.splitlines()), 400)

@@ -19,7 +19,6 @@ import warnings
 import weakref
 from concurrent import futures as standard
 from operator import index
-from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from microscoop import child, futures, options, program, tasks
@@ -337,7 +336,9 @@ def _job(words: Sequence[str]) -> Job:
         raise ValueError(str(error)) from None
     if warning and job.verbose >= 0:
         warnings.warn(warning, RuntimeWarning, stacklevel=4)
-    return job._replace(args=tuple(sys.argv[1:]), leaves=dict(job.leaves, executor=module) if module else job.leaves)
+    if not script:
+        job = job._replace(leaves=dict(job.leaves, instead={"module": module} if module else {}))
+    return job._replace(args=tuple(sys.argv[1:]))
 
 
 def _main() -> Tuple[str, str]:
@@ -357,20 +358,11 @@ def _know_program() -> None:
     module, script = _main()
     path = sys.modules["__main__"].__spec__.origin if module else script  # type: ignore[union-attr]
     if path:
-        with open(path, "rb") as file:
-            known = program.Program(path, file.read())
+        known = program.read(path)
         known.code()                               # looks whether it has functions under the guard
     else:
         known = program.Program("<stdin>", b"", False)
     known.adopt()
-
-
-def enter_worker(module: str, worker: object, settings: object) -> None:
-    """In a worker of a program that was started as `python -m module`: load that as multiprocessing does."""
-    import runpy
-    main = ModuleType("__mp_main__")
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
-    main.__dict__.update(runpy.run_module(module, run_name="__mp_main__", alter_sys=True))
 
 
 # The launcher --------------------------------------------------------------------------------------------------------

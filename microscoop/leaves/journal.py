@@ -21,10 +21,11 @@ import time
 import zlib
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from hashlib import blake2b
 from itertools import islice
 from struct import Struct
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .. import tasks
 from ..child import Settings
@@ -57,14 +58,10 @@ def enter_origin(value: str, owner: Owner, settings: Settings) -> None:
 
 
 def opened(path: str) -> int:
-    """The descriptor of a journal, new or not, that is ours alone.  Raises UsageError."""
+    """The descriptor of a journal, new or not, that is ours alone.  Raises UsageError, which ends this process."""
     try:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
-        try:
-            _make_ready(file, path)
-        except BaseException:
-            os.close(file)
-            raise
+        _make_ready(file, path)
     except OSError as error:
         raise UsageError("--resume: cannot use %r: %s" % (path, error.strerror)) from None
     return file
@@ -96,9 +93,9 @@ class Journal:
         self._path, self._file = path, opened(path)
         self._lock = threading.Lock()
         self._functions: Dict[Function, int] = {}
-        self._counts: Dict[int, int] = {}          # function -> entries of former runs
+        self._counts: Dict[Function, int] = {}     # entries of former runs
         self._rows: List[bytes] = []               # key and place of each entry, sorted; without the place: used
-        self._said: Dict[str, bool] = {}           # names of functions whose other versions were mentioned
+        self._said: Set[str] = set()               # names of functions whose other versions were mentioned
         self._versions = Versions()
         self._full = False                         # nothing more can be written
         self._load()
@@ -115,16 +112,17 @@ class Journal:
         nameless = "<" in name                     # there may be several
         if name in self._said or nameless and (name, version) in self._functions:
             return
-        self._said[name] = True
-        count = sum(self._counts.get(number, 0) for known, number in self._functions.items()
-                    if known[0] == name and known[1] != version)
+        self._said.add(name)
+        count = sum(count for (known, other), count in self._counts.items() if known == name and other != version)
         if count:
             _say("%d result(s) of %s are of %s, and not used" % (count, name, "another function that is called so, or "
                  "another version of this one" if nameless else "another version of it"))
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
+        """Let go of the file, once: forks of forks come here, too."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     # Reading
 
@@ -132,16 +130,18 @@ class Journal:
         with open(self._file, "rb", 1 << 20, closefd=False) as file:
             file.seek(len(MAGIC))
             end = at = file.tell()
+            counts: Counter[int] = Counter()
             for number, key, data in _records(file):
                 end = file.tell()
                 if number:
                     self._rows.append(key + AT.pack(at))
-                    self._counts[number] = self._counts.get(number, 0) + 1
+                    counts[number] += 1
                 else:
                     name, version = json.loads(data)
                     self._functions[name, version] = len(self._functions) + 1
                 at = end
             size = file.seek(0, os.SEEK_END)
+        self._counts = {function: counts[number] for function, number in self._functions.items()}
         if size > end:
             _say("the last %d bytes of %r are no whole record: cut off" % (size - end, self._path))
             os.ftruncate(self._file, end)

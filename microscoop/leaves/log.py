@@ -18,8 +18,8 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def _made() -> logging.Logger:
-    logger, handler = logging.getLogger("microscoop"), _Handler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT % (futures._current[0].where if futures._current else HERE)))
+    logger, handler, owner = logging.getLogger("microscoop"), _Handler(sys.stderr), futures.current()
+    handler.setFormatter(logging.Formatter(FORMAT % (owner.where if owner else HERE)))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False

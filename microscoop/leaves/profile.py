@@ -115,7 +115,7 @@ class Profiles(Watcher):
 
     def see(self, event: Event, actions: List[Action]) -> None:
         if isinstance(event, Heard) and isinstance(event.message, Remark):
-            body = bytes(event.message.body)
+            body = event.message.body
             if body.startswith(TAG):
                 where, folder, stats = marshal.loads(body[len(TAG):])
                 self._add(self._stats.setdefault(where, {}), stats, folder)
@@ -128,8 +128,9 @@ class Profiles(Watcher):
 
         for function, (primitive, calls, own, total, callers) in stats.items():
             source = primitive, calls, own, total, {named(caller): value for caller, value in callers.items()}
-            before = known.get(named(function), (0, 0, 0, 0, {}))
-            known[named(function)] = pstats.add_func_stats(before, source)  # type: ignore[attr-defined]
+            key = named(function)
+            before = known.get(key, (0, 0, 0, 0, {}))
+            known[key] = pstats.add_func_stats(before, source)  # type: ignore[attr-defined]
 
     def close(self, status: int) -> None:
         try:

@@ -114,15 +114,14 @@ class Clerk:
 
         def timed(*arguments: Any) -> Any:
             page.arguments = arguments
-            began = clock()
+            began, flags = clock(), FAILED
             try:
                 value = function(*arguments)
-            except BaseException:
-                self._item(page, began, FAILED)
-                raise
-            if clock() - began > self._short:
-                self._item(page, began, 0)
-            return value
+                flags = 0
+                return value
+            finally:
+                if flags or clock() - began > self._short:
+                    self._item(page, began, flags)
         return timed
 
     def _future(self, function: Callable[..., Any], future: Any) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ Figures and tables are written here; the timeline is drawn by the script at the 
 from __future__ import annotations
 
 import json
+import re
 import time
 from html import escape
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
@@ -18,15 +19,11 @@ MARKS = 200                # deaths and retries in the table
 
 def page(run: Run) -> Iterator[str]:
     """The page, in pieces."""
-    totals = Totals.of(run)
-    text = PAGE
-    for name, value in (("TITLE", escape(run.command)), ("ABOUT", _about(run)), ("FIGURES", _figures(run, totals)),
-                        ("FUNCTIONS", _functions(run)), ("SLOWEST", _slowest(run)), ("MARKS", _marks(run))):
-        text = text.replace("{{%s}}" % name, value)
-    before, _, after = text.partition("{{DATA}}")
-    yield before
-    yield json.dumps(_data(run), separators=(",", ":")).replace("<", "\\u003c")
-    yield after
+    parts = {"TITLE": escape(run.command), "ABOUT": _about(run), "FIGURES": _figures(run, Totals.of(run)),
+             "FUNCTIONS": _functions(run), "SLOWEST": _slowest(run), "MARKS": _marks(run),
+             "DATA": json.dumps(_data(run), separators=(",", ":")).replace("<", "\\u003c")}
+    for place, piece in enumerate(re.split("{{([A-Z]+)}}", PAGE)):
+        yield parts[piece] if place % 2 else piece
 
 
 class Totals(NamedTuple):
@@ -100,8 +97,7 @@ def _slowest(run: Run) -> str:
     return _rows((('<span class="bar" style="--part:%.3f">%s</span>' % (one.took / most, _seconds(one.took)),
                    escape(one.name), str(one.item), "<code>%s</code>" % escape(one.arguments),
                    escape("%s/%d" % (one.host, one.worker)), _seconds(one.start)) for one in run.slowest), "llrllr",
-                 ['data-worker="%d" data-at="%d" data-took="%d"' % (one.worker, one.start, one.took)
-                  for one in run.slowest])
+                 ['data-at="%d" data-took="%d"' % (one.start, one.took) for one in run.slowest])
 
 
 def _marks(run: Run) -> str:

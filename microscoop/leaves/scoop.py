@@ -23,9 +23,6 @@ def enter_process(value: object, settings: object) -> None:
     scoop.__path__ = []                            # a package
     scoop.__version__ = "0.7"
     scoop.futures, scoop.shared = ModuleType("scoop.futures"), ModuleType("scoop.shared")
-    for name in dir(futures):
-        if not name.startswith("_"):
-            setattr(scoop.futures, name, getattr(futures, name))
     for function in (Future, submit, map, map_as_completed, mapReduce, mapScan, wait, as_completed):
         setattr(scoop.futures, function.__name__, function)
     scoop.futures.__getattr__ = lambda name: getattr(futures, name)

@@ -3,18 +3,16 @@ also while they load the script, and outside of the launcher; nothing is kept, s
 from __future__ import annotations
 
 from .. import futures
-from ..child import Loading
 from ..serial import HERE, Serial
-from ..workers import Worker
 
 DEBUG = False
 BROKER = None              # nothing connects to ours
 
 
 def __getattr__(name: str) -> object:
-    owner = futures._current[0] if futures._current else Serial()
+    owner = futures.current() or Serial()
     if name == "IS_ORIGIN":
-        return isinstance(owner, Serial) or not isinstance(owner, (Worker, Loading))
+        return owner.is_origin
     if name == "IS_RUNNING":                       # under the launcher
         return owner.where != HERE
     if name == "SIZE":                             # how many workers there are

@@ -28,7 +28,7 @@ class Versions:
         inner = _inner(function)
         if not hasattr(inner, "__qualname__"):
             inner = type(inner)
-        name = "%s.%s" % (inner.__module__, inner.__qualname__)
+        name = "%s.%s" % (getattr(inner, "__module__", None), inner.__qualname__)      # str.upper has none
         if not isinstance(inner, FunctionType):
             return name, _version(inner)
         if inner not in self._known:
@@ -67,7 +67,7 @@ def _version(thing: Any) -> str:
             continue
         seen.add(id(thing))
         if isinstance(thing, type):
-            queue += [_inner(member) for member in vars(thing).values() if isinstance(_inner(member), FunctionType)]
+            queue += [inner for inner in map(_inner, vars(thing).values()) if isinstance(inner, FunctionType)]
             queue += [base for base in thing.__bases__ if base.__module__ == thing.__module__]
         elif isinstance(thing, FunctionType):
             digest.update(repr((_described(thing.__code__), _default(thing))).encode())
