@@ -50,7 +50,6 @@ from .protocol import (
     Quiet,
     Remark,
     Result,
-    Shared,
     Surplus,
     Taken,
     Unfit,
@@ -189,12 +188,13 @@ class Crew:
 
 class Host:
     """A machine, and how its workers fare."""
-    __slots__ = ("name", "crew", "round_trip", "processes", "deaths", "missing", "left_out")
+    __slots__ = ("name", "crew", "round_trip", "processes", "worked", "deaths", "missing", "left_out")
 
     def __init__(self, name: str, round_trip: float, crew: Crew) -> None:
         self.name, self.crew = name, crew
         self.round_trip = int(round_trip * 1e6)
         self.processes: Dict[int, Process] = {}
+        self.worked = False        # a task was finished there
         self.deaths = 0            # in a row, without a finished task
         self.missing = 0           # dead workers that were not replaced because of that
         self.left_out = False
@@ -277,7 +277,8 @@ class Broker:
         process = self._starting.pop(event.process, None)
         if process is not None:
             self.processes[event.process] = process
-            self._actions += [Send(event.process, const) for const, _ in self._constants.values()]
+            for const, _ in self._constants.values():
+                self._tell(process, const)
 
     def _host_down(self, event: HostDown) -> None:
         host = self.hosts.pop(event.host, None)
@@ -293,7 +294,7 @@ class Broker:
         if process.kind == ORIGIN:
             return
         if event.begun == () or event.verdict == CHARGED and self._others_work(host):
-            host.deaths += 1                        # but a task that kills says nothing about the only host
+            host.deaths += 1                        # but a task that kills everywhere says nothing about a host
         if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)
             return
@@ -302,7 +303,8 @@ class Broker:
             self._leave_out(host, "its workers do not live; the last one " + event.why.partition("\n")[2])
 
     def _others_work(self, host: Host) -> bool:
-        return any(other.has_workers() for other in self.hosts.values() if other is not host)
+        return any(other.worked and not other.deaths and other.has_workers()
+                   for other in self.hosts.values() if other is not host)
 
     def _leave_out(self, host: Host, why: str) -> None:
         if not host.left_out:
@@ -444,6 +446,7 @@ class Broker:
             if result.size:                         # nobody will pull it
                 self._actions.append(Send(worker.number, Taken(worker.number, *result[:4])))
             return
+        worker.host.worked = True
         if worker.host.deaths:
             self._thrives(worker.host)
         if result.size:                             # stays held until the owner has it
@@ -459,6 +462,7 @@ class Broker:
             worker.held.remove(held)
         if result.owner in self.processes:
             self.processes[result.owner].pace = result.call, result.spent // result.items
+            result = _placed(result, worker, self.processes[result.owner])
             self._actions.append(Send(result.owner, result._replace(worker=worker.number)))
 
     def _split(self, worker: Process, held: Held, at: int) -> None:
@@ -537,14 +541,16 @@ class Broker:
             self._actions.append(Send(process.number, Named(message.call, int(ours))))
 
     def _tell_all(self, const: Const) -> None:
-        self._actions += [Send(number, const) for number in self.processes]
+        for process in self.processes.values():
+            self._tell(process, const)
+
+    def _tell(self, process: Process, const: Const) -> None:
+        self._actions.append(Send(process.number, _placed(const, self.processes.get(const.owner), process)))
 
     def _pull(self, receiver: Process, message: Pull) -> None:
-        sender = self.processes.get(message.to)
-        near = message.near and sender is not None and sender.host is receiver.host
-        self._pass_on(message.to, message._replace(by=receiver.number, near=int(near)))
+        self._pass_on(message.to, message._replace(by=receiver.number))
 
-    def _piece(self, sender: Process, message: Union[Piece, Shared]) -> None:
+    def _piece(self, sender: Process, message: Piece) -> None:
         self._pass_on(message.to, message._replace(to=sender.number))   # else a dead one's pieces would be mixed in
 
     def _pass_on(self, to: int, message: Message) -> None:
@@ -594,7 +600,7 @@ class Broker:
         owner, minor = self._next_for(crew)
         self._turns[minor].popleft()
         block = owner.stock[minor].popleft()
-        block = block._replace(planned=_planned(owner, block))
+        block = _placed(block, owner, worker)._replace(planned=_planned(owner, block))
         if owner.stock[minor]:
             self._line_up(owner, minor)
         else:
@@ -643,6 +649,13 @@ class Broker:
             self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
 
 
+def _placed(message: Any, sender: Optional[Process], receiver: Process) -> Any:
+    """A message as this receiver gets it: the place of a body is known only on the host where it lies."""
+    if sender is None or sender.host is receiver.host:
+        return message
+    return message._replace(**dict.fromkeys(_PLACES.intersection(message._fields), b""))
+
+
 def _planned(owner: Process, block: Block) -> int:
     """Microseconds that a block should take, if only by what has been heard since it was cut; 0: not known."""
     call, pace = owner.pace
@@ -668,6 +681,7 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
     Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None, Const: Broker._constant,
-    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece, Shared: Broker._piece,
+    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
 }
+_PLACES = {"place", "function_place"}
 SAID = _MESSAGES.keys()    # what processes may say

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from typing import Callable, Dict, Tuple
 
-from .protocol import INLINE, KEPT, Drop, Message, Piece, Pull, Shared
+from .protocol import INLINE, KEPT, Drop, Message, Piece, Pull
 
 
 class Entry:
     """One stream, as far as it has come."""
-    __slots__ = ("data", "askers", "front", "came", "asked", "near")
+    __slots__ = ("data", "askers", "front", "came", "asked")
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.askers: Dict[int, Tuple[int, int]] = {}   # process -> what it has been sent, what it asked for
         self.front = 0             # the process in whose name we ask; what comes for it is for all
         self.came = self.asked = 0     # since it is that one
-        self.near = False          # owner and askers are on this host, and share memory
 
 
 class Cache:
@@ -37,10 +36,7 @@ class Cache:
         entry = self._entries.setdefault((message.owner, message.call), Entry())
         sent, _ = entry.askers.get(process, (0, 0))
         entry.askers[process] = sent, message.upto
-        if entry.near:
-            self._up(process, message)
-        else:
-            self._serve(entry, message)
+        self._serve(entry, message)
 
     def hear(self, process: int, message: Message) -> bool:
         """Something is on its way to a process: whether it is to go on."""
@@ -48,16 +44,13 @@ class Cache:
             for key in [key for key in self._entries if key[0] == message.owner and message.call in (0, key[1])]:
                 del self._entries[key]
             return True
-        assert isinstance(message, (Piece, Shared))
+        assert isinstance(message, Piece)
         entry = self._entries.get((message.owner, message.call))
-        if entry is None or entry.near or process != entry.front:
-            return entry is not None and entry.near
-        if isinstance(message, Shared):
-            self._share(entry, message)
-            return True
+        if entry is None or process != entry.front:
+            return False
         entry.data += message.body[max(len(entry.data) - entry.came, 0):]      # another front may have had it already
         entry.came += len(message.body)
-        self._serve(entry, Pull(message.to, 0, message.owner, message.call, KEPT, 0, 0))
+        self._serve(entry, Pull(message.to, 0, message.owner, message.call, KEPT, 0))
         return False
 
     def gone(self, process: int) -> None:
@@ -66,9 +59,9 @@ class Cache:
             entry.askers.pop(process, None)
             if not entry.askers:
                 del self._entries[owner, call]
-            elif process == entry.front and not entry.near:
+            elif process == entry.front:
                 entry.front = entry.came = entry.asked = 0
-                self._serve(entry, Pull(owner, 0, owner, call, KEPT, 0, 0))
+                self._serve(entry, Pull(owner, 0, owner, call, KEPT, 0))
 
     def _serve(self, entry: Entry, message: Pull) -> None:
         """Send on what is here, and ask for what is not."""
@@ -82,10 +75,3 @@ class Cache:
         if wanted > max(entry.asked, len(entry.data)):
             entry.front, entry.asked = entry.front or next(iter(entry.askers)), wanted
             self._up(entry.front, message._replace(by=entry.front, upto=wanted))
-
-    def _share(self, entry: Entry, message: Shared) -> None:
-        """The owner is on this host: all others may ask it for themselves."""
-        entry.near = True
-        for process, (_, upto) in entry.askers.items():
-            if process != entry.front:
-                self._up(process, Pull(message.to, process, message.owner, message.call, KEPT, upto, 1))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from . import tasks
 from .protocol import Block
@@ -51,7 +51,7 @@ class Call:
         self.dark: Optional[float] = None          # until then its owner waits to learn how long an item takes
         self._taken = 0
         self._abandoned = False
-        self.spread = False                        # its function was offered to others
+        self.spread: Optional[bytes] = None        # the place of its function, once that was offered to others
         self.unread = ""                           # what to tell the user at the end
         self.attempts: Dict[int, int] = {}
         self.pulled: Set[int] = set()              # first items of results that were too large for a frame
@@ -104,8 +104,8 @@ class Call:
             self._fresh.append((first, stop, False))
             self.left += stop - first
 
-    def cut(self, number: int, workers: int) -> Optional[Block]:
-        """The next block of what is left, about BLOCK_TIME long; None if nothing is left."""
+    def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Optional[Block]:
+        """The next block of what is left, about BLOCK_TIME long; None if nothing is left.  pickled: makes its body."""
         if not self.left:
             return None
         ranges = self._again or self._fresh
@@ -119,7 +119,7 @@ class Call:
         apart = len(self.function) > APART
         return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
                      len(self.function) if apart else 0, self.minor,
-                     tasks.body(b"" if apart else self.function, columns))
+                     body=pickled((b"" if apart else self.function, columns)))
 
     def pace(self) -> float:
         """Nanoseconds that an item takes; 0: not known yet."""

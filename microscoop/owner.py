@@ -39,12 +39,11 @@ from .protocol import (
     Pull,
     Quiet,
     Result,
-    Shared,
     Surplus,
     Taken,
 )
 from .registry import Constants
-from .streams import Streams
+from .streams import Streams, opened
 
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
@@ -107,8 +106,8 @@ class Owner:
         self.constants = Constants(self, self.is_origin)
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
-            Shared: self._shared, Const: self.constants.hear,
-            Named: self.constants.answered, Quiet: lambda message: self._silence.set()}
+            Const: self.constants.hear, Named: self.constants.answered,
+            Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
@@ -217,7 +216,7 @@ class Owner:
 
     def _forget(self, call: Call) -> None:
         """Nobody wants this call any more, nor its function; the lock is held."""
-        if call.spread or call.open > call.left:
+        if call.spread is not None or call.open > call.left:
             self.streams.drop(self.number, call.number)
             self.link.send(Drop(self.number, call.number))
 
@@ -292,7 +291,7 @@ class Owner:
             self._credit = max(self._credit - 1, 0)
             self._flying += block.items
             if block.function:
-                self._offer(self.calls[block.call])
+                block = block._replace(function_place=self._offer(self.calls[block.call]))
             self._told = bool(self.items) and (self._told or not self._credit)
             self._said = self.items
             self.link.send(self.streams.fit(block._replace(surplus=self.items)))
@@ -300,11 +299,11 @@ class Owner:
             self._told, self._said = True, self.items
             self.link.send(Surplus(self.items))
 
-    def _offer(self, call: Call) -> None:
-        """Let whoever runs its items pull its function."""
-        if not call.spread:
-            call.spread = True
-            self.streams.offer((self.number, call.number, KEPT), call.function)
+    def _offer(self, call: Call) -> bytes:
+        """Let whoever runs its items pull its function; its place."""
+        if call.spread is None:
+            call.spread = self.streams.offer((self.number, call.number, KEPT), call.function)
+        return call.spread
 
     def _in_the_dark(self) -> bool:
         """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
@@ -322,7 +321,8 @@ class Owner:
         """The oldest items, as a block; the lock is held and there are some."""
         while True:
             entry = self.queue[0]
-            block = entry.cut(self.number, self.workers) if isinstance(entry, Call) else self._cut_futures()
+            block = entry.cut(self.number, self.workers, self.streams.pickled) if isinstance(entry, Call) \
+                else self._cut_futures()
             if isinstance(entry, Call) and not entry.left:
                 self.queue.popleft()
             if block is not None:
@@ -347,7 +347,7 @@ class Owner:
             self.sent[future.serial] = future
         return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0, 0,
                      tasks.minor(future.task for future in batch),
-                     tasks.body(tasks.APPLY, [tuple([future.task for future in batch])]))
+                     body=self.streams.pickled((tasks.APPLY, [tuple([future.task for future in batch])])))
 
     # The reader thread
 
@@ -508,8 +508,12 @@ class Owner:
 
     # Bodies that are too large for a frame
 
-    def pull(self, message: Union[Block, Result], sender: int) -> None:
-        """The body of this message is still with its sender."""
+    def pull(self, message: Union[Result, Const], sender: int) -> None:
+        """The body of this message is with its sender: open it, if it lies on this machine, or have it sent."""
+        data = opened(message.place, message.size)
+        if data is not None:
+            self.pulled(message, data)
+            return
         with self.lock:
             self.streams.expect(message, sender)
 
@@ -522,12 +526,6 @@ class Owner:
     def _piece(self, message: Piece) -> None:
         with self.lock:
             whole = self.streams.piece(message)
-        if whole is not None:
-            self.pulled(*whole)
-
-    def _shared(self, message: Shared) -> None:
-        with self.lock:
-            whole = self.streams.shared(message)
         if whole is not None:
             self.pulled(*whole)
 

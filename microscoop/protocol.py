@@ -6,7 +6,8 @@ tasks and results are opaque here and in the broker: only the two ends of a task
 
 No frame is longer than FRAME_LIMIT, and none that a process sends is longer than SAID_LIMIT, so that Relay can wrap it.
 A body above INLINE stays with its sender, as a stream: the message says its size, the receiver asks (`Pull`) and gets
-it in pieces (`Piece`), with at most WINDOW bytes on their way.
+it in pieces (`Piece`), with at most WINDOW bytes on their way; on one machine it opens the memory in which
+the body lies.
 """
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class Block(Record):
     size: int         # of a body that must be pulled (stream: call, first); 0: it is here
     function: int     # size of a function that travels apart (stream: call, KEPT); 0: it is in the body
     minor: int        # of the Python 3 that alone can run it, since functions in it travel by value; 0: any
-    body: bytes = b""
+    place: bytes = b""             # of the body that must be pulled, for whoever can open it there (streams.PLACE)
+    function_place: bytes = b""
+    body: Any = b""                # also a Memory, until it is made fit to be sent
 
 
 class Result(Record):
@@ -56,7 +59,8 @@ class Result(Record):
     spent: int        # nanoseconds
     worker: int
     size: int         # as in Block
-    body: bytes = b""
+    place: bytes = b""
+    body: Any = b""
 
 
 class Taken(Record):
@@ -139,17 +143,6 @@ class Pull(Record):
     call: int
     first: int
     upto: int
-    near: int         # 1: we are on one machine, and shared memory will do
-
-
-class Shared(Record):
-    """sender -> broker -> receiver: the stream lies in this descriptor of mine."""
-    to: int
-    owner: int
-    call: int
-    first: int
-    pid: int
-    descriptor: int
 
 
 class Const(Record):
@@ -160,6 +153,7 @@ class Const(Record):
     size: int         # 0: its owner has died, and nobody has the value any more
     digest: int
     copy: int         # 1: of the origin's, which has copied what another process had set
+    place: bytes = b""             # as in Block
     body: bytes = b""     # the name
 
 
@@ -262,14 +256,14 @@ class Relay(Record):
 
 
 Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Const, Named, Idle, Surplus, Credit, Pull,
-                Shared, Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
+                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
                 Unguard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
-    1: (Block, "IIQIIQQQB"), 2: (Result, "IIQIQIQ"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
-    6: (Drop, "II"), 7: (Idle, "BI"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQB"), 11: (Piece, "IIIQ"),
-    12: (Unfit, ""), 13: (Quiet, ""), 14: (Shared, "IIIQQI"), 15: (Remark, ""),
-    16: (Const, "IIQQQB"), 17: (Named, "IB"),
+    1: (Block, "IIQIIQQQB16s16s"), 2: (Result, "IIQIQIQ16s"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
+    6: (Drop, "II"), 7: (Idle, "BI"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
+    12: (Unfit, ""), 13: (Quiet, ""), 15: (Remark, ""),
+    16: (Const, "IIQQQB16s"), 17: (Named, "IB"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "QQ"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
@@ -278,7 +272,7 @@ _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) fo
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 BLOCK, LATER, IDLE, DROP = (_PACK[cls][0] for cls in (Block, Piece, Idle, Drop))       # pieces go behind all else
 _FIRST = {_PACK[cls][0]: Struct("!B" + TABLE[_PACK[cls][0]][1][:cls._fields.index("first")]).size
-          for cls in (Pull, Piece, Shared)}            # where a frame has `first`
+          for cls in (Pull, Piece)}            # where a frame has `first`
 
 
 def idles(frame: bytes, blocks: int) -> bool:

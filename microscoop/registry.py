@@ -48,9 +48,10 @@ class Constants:
         """Have the value of a known name brought here."""
         with self._owner.lock:
             const = self.known.get(name)
-            if const is not None and name not in self.data and name not in self._pulled:
-                self._pulled[name] = const.owner, const.call
-                self._owner.streams.expect(const, const.owner)
+            if const is None or name in self.data or name in self._pulled:
+                return
+            self._pulled[name] = const.owner, const.call
+        self._owner.pull(const, const.owner)
 
     def value(self, name: bytes) -> Any:
         """The value, once its data is here; one object in this process.  Raises whatever rebuilding it raises."""
@@ -63,8 +64,8 @@ class Constants:
         number = self._owner.number
         digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
         with self._owner.lock:
-            self._owner.streams.offer((number, call, KEPT), data)
-        self._owner.link.send(Const(number, call, KEPT, len(data), digest, int(copy), name))
+            place = self._owner.streams.offer((number, call, KEPT), data)
+        self._owner.link.send(Const(number, call, KEPT, len(data), digest, int(copy), place, name))
 
     # The reader thread
 
@@ -93,7 +94,9 @@ class Constants:
         """The value of a name is here."""
         name = bytes(message.body)
         with self._owner.lock:
-            self._pulled.pop(name, None)
+            if self._pulled.get(name) != (message.owner, message.call):
+                return                             # its owner has died meanwhile
+            del self._pulled[name]
             self.data[name] = data
             ring(self.waiters)
         if self._copies:

@@ -3,44 +3,120 @@
     receiver --Pull(upto)--> broker --> sender             "send on, up to this offset"
     receiver <--Piece------- broker <-- sender             at most WINDOW bytes are on their way
 
-Between processes of one machine nothing but a name travels: the sender puts the body into a memfd (memfd_create(2)),
-and the receiver opens it as /proc/PID/fd/N.  It has no name in any file system, so nothing can be left behind.  A
+Between processes of one machine nothing of that is needed: a large body is pickled into a memfd (memfd_create(2)), and
+its message says where that is, so that the receiver opens /proc/PID/fd/N.  It has no name in any file system, so
+nothing can be left behind; a random number in its own name tells it from any other, on this machine or elsewhere.  A
 memfd whose body is settled is used again, since fresh pages cost more than the copying.
 """
 from __future__ import annotations
 
 import mmap
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+import pickle
+from struct import Struct
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
-from .protocol import INLINE, WINDOW, Message, Piece, Pull, Shared
+from .protocol import INLINE, WINDOW, Message, Piece, Pull
+from .tasks import PROTOCOL
 
 PULLS = 2                  # streams that a process takes in at a time
-SPARE = 4                  # memfds kept for use again,
-SPARE_SIZE = 32 << 20      # none larger than this
+SPARE = 64 << 20           # bytes of memfds kept for use again
+OPEN = 200                 # memfds that a process has at a time: a descriptor each
+PLACE = Struct("!IIQ")     # where one is: pid, descriptor, the number in its name
+NAME = "microscoop-%016x"
 
 Key = Tuple[int, int, int]         # owner, call, first item
 
 
+class Memory:
+    """A memfd, and the body in it."""
+    __slots__ = ("descriptor", "number", "size", "pages")
+
+    def __init__(self) -> None:
+        self.number = int.from_bytes(os.urandom(8), "big")
+        self.descriptor = os.memfd_create(NAME % self.number)
+        self.size = 0
+        self.pages = 0             # bytes that it takes, of this body or a former one
+
+    def __len__(self) -> int:
+        return self.size
+
+    def write(self, data: bytes) -> None:
+        """Add to the body.  Raises OSError when there is no memory left."""
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self.descriptor, view, self.size)
+            self.size, view = self.size + count, view[count:]
+            self.pages = max(self.pages, self.size)
+
+    def place(self) -> bytes:
+        """What others need to open it."""
+        return PLACE.pack(os.getpid(), self.descriptor, self.number)
+
+
+Body = Union[bytes, Memory]
+
+
+class _File:
+    """What a pickle is written to."""
+
+    def __init__(self, allot: Callable[[], Optional[Memory]]) -> None:
+        self._allot = allot
+        self._size = 0
+        self.parts: List[bytes] = []               # those that are not in the memory
+        self.memory: Optional[Memory] = None
+
+    def write(self, data: bytes) -> None:
+        """Called by the pickler: with a frame, or with the whole of something large."""
+        self._size += len(data)
+        self.parts.append(data)
+        if self._size > INLINE:
+            self.memory = self.memory or self._allot()
+            if self.memory is not None:
+                for part in self.parts:
+                    self.memory.write(part)
+                self.parts.clear()
+
+
+def opened(place: bytes, size: int) -> Optional[mmap.mmap]:
+    """The body that lies there, if that is on this machine and can be read."""
+    pid, descriptor, number = PLACE.unpack(place)
+    path = "/proc/%d/fd/%d" % (pid, descriptor)
+    try:
+        if not pid or not os.readlink(path).startswith("/memfd:" + NAME % number):
+            return None
+        found = os.open(path, os.O_RDONLY)
+        try:
+            return mmap.mmap(found, size, prot=mmap.PROT_READ)
+        finally:
+            os.close(found)
+    except (OSError, ValueError):                  # elsewhere, forbidden or gone: it can be pulled
+        return None
+
+
 class Outflow:
     """A body that others may pull."""
-    __slots__ = ("body", "given", "memory")
+    __slots__ = ("body", "given")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: Body) -> None:
         self.body = body
         self.given: Dict[int, int] = {}    # puller -> up to where it was sent
-        self.memory = -1           # the memfd that holds it, once somebody near has asked
+
+    def part(self, start: int, stop: int) -> bytes:
+        """Some of its bytes."""
+        if isinstance(self.body, Memory):
+            return os.pread(self.body.descriptor, stop - start, start)
+        return self.body[start:stop]
 
 
 class Inflow:
     """A body that is being pulled, and the message that it belongs to."""
-    __slots__ = ("message", "sender", "data", "got", "asked", "near")
+    __slots__ = ("message", "sender", "data", "got", "asked")
 
     def __init__(self, message: Any, sender: int) -> None:
         self.message, self.sender = message, sender
         self.data = bytearray()
         self.got = self.asked = 0
-        self.near = hasattr(os, "memfd_create")
 
 
 class Streams:
@@ -50,34 +126,72 @@ class Streams:
         self._send, self._number = send, number
         self._out: Dict[Key, Outflow] = {}
         self._in: Dict[Key, Inflow] = {}
-        self._spare: List[int] = []
+        self._spare: List[Memory] = []
+        self._memories = 0                         # in use
+
+    def pickled(self, value: Any) -> Body:
+        """A pickle: in memory that others can open, if it is too large for a frame."""
+        file = _File(self._memory)
+        try:
+            pickle.dump(value, file, PROTOCOL)
+        except OSError:                            # no memory left for it; what follows needs less
+            self._let_go(file.memory, False)
+            return pickle.dumps(value, PROTOCOL)
+        return file.memory or b"".join(file.parts)
 
     def fit(self, message: Any) -> Any:
         """This block or result as it is sent: a body too large for a frame stays here until it is withdrawn."""
-        if len(message.body) <= INLINE:
+        if len(message.body) <= INLINE and type(message.body) is bytes:
             return message
-        self.offer((message.owner, message.call, message.first), message.body)
-        return message._replace(size=len(message.body), body=b"")
+        place = self.offer((message.owner, message.call, message.first), message.body)
+        return message._replace(size=len(message.body), place=place, body=b"")
 
-    def offer(self, key: Key, body: bytes) -> None:
-        """Let others pull this body until it is withdrawn or dropped."""
-        self._out[key] = Outflow(body)
+    def offer(self, key: Key, body: Body) -> bytes:
+        """Let others pull this body until it is withdrawn or dropped; its place, if they can open it there."""
+        memory = body if isinstance(body, Memory) else self._memory()
+        if isinstance(body, bytes) and memory is not None:
+            try:
+                memory.write(body)
+            except OSError:                        # as above
+                self._let_go(memory, False)
+                memory = None
+        self._out[key] = Outflow(memory or body)
+        return memory.place() if memory else b""
+
+    def _memory(self) -> Optional[Memory]:
+        """A memfd, if there can be one more."""
+        if self._spare:
+            memory = self._spare.pop()
+            memory.size = 0
+            return memory
+        if self._memories >= OPEN or not hasattr(os, "memfd_create"):
+            return None
+        try:
+            memory = Memory()
+        except OSError:                            # no descriptor left, or forbidden
+            return None
+        self._memories += 1
+        return memory
+
+    def _let_go(self, body: Union[Body, None], again: bool = True) -> None:
+        """A body is not needed any more; again: its memory may be used for another."""
+        if isinstance(body, Memory):
+            if again and sum(spare.pages for spare in self._spare) + body.pages <= SPARE:
+                self._spare.append(body)
+            else:
+                self._memories -= 1
+                os.close(body.descriptor)
 
     def withdraw(self, owner: int, call: int, first: int) -> None:
         """A body has arrived, or its item is settled otherwise."""
         flow = self._out.pop((owner, call, first), None)
-        if flow is not None and flow.memory >= 0:
-            if len(self._spare) < SPARE and os.fstat(flow.memory).st_size <= SPARE_SIZE:
-                self._spare.append(flow.memory)
-            else:
-                os.close(flow.memory)
+        if flow is not None:
+            self._let_go(flow.body)
 
     def drop(self, owner: int, call: int) -> None:
         """Nobody wants this call (0: any of that owner) any more."""
         for key in [key for key in self._out if key[0] == owner and call in (0, key[1])]:
-            memory = self._out.pop(key).memory
-            if memory >= 0:                        # somebody may be reading it still: not to be used again
-                os.close(memory)
+            self._let_go(self._out.pop(key).body, False)       # somebody may be reading it still
         for key in [key for key in self._in if key[0] == owner and call in (0, key[1])]:
             del self._in[key]
         self._ask()
@@ -93,8 +207,8 @@ class Streams:
 
     def close(self) -> None:
         """Forget everything."""
-        for memory in (*self._spare, *(flow.memory for flow in self._out.values() if flow.memory >= 0)):
-            os.close(memory)
+        for body in (*self._spare, *(flow.body for flow in self._out.values())):
+            self._let_go(body, False)
         self._spare, self._out, self._in = [], {}, {}
 
     # Taking in
@@ -109,7 +223,7 @@ class Streams:
             size = flow.message.size
             if flow.asked < size and flow.asked - flow.got <= WINDOW // 2:
                 flow.asked = min(flow.got + WINDOW, size)
-                self._send(Pull(flow.sender, self._number, *key, flow.asked, flow.near))
+                self._send(Pull(flow.sender, self._number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Tuple[Any, Any]]:
         """Take in a piece; the message and its body, if that was the last one."""
@@ -124,26 +238,6 @@ class Streams:
         self._ask()
         return (flow.message, flow.data) if flow.got == flow.message.size else None
 
-    def shared(self, message: Shared) -> Optional[Tuple[Any, Any]]:
-        """Open the memory that a process of this machine shares; if that is forbidden, ask for pieces."""
-        key = (message.owner, message.call, message.first)
-        flow = self._in.get(key)
-        if flow is None or flow.sender != message.to:
-            return None
-        try:
-            descriptor = os.open("/proc/%d/fd/%d" % (message.pid, message.descriptor), os.O_RDONLY)
-            try:
-                data = mmap.mmap(descriptor, flow.message.size, prot=mmap.PROT_READ)
-            finally:
-                os.close(descriptor)
-        except (OSError, ValueError):
-            flow.near, flow.asked = False, 0
-            self._ask()
-            return None
-        del self._in[key]
-        self._ask()
-        return flow.message, data
-
     # Giving out
 
     def due(self, message: Pull) -> Iterator[Message]:
@@ -152,27 +246,7 @@ class Streams:
         flow = self._out.get(key)
         if flow is None:
             return iter(())                        # settled or dropped meanwhile
-        if message.near and self._share(flow):
-            return iter([Shared(message.by, *key, os.getpid(), flow.memory)])
         start = flow.given.get(message.by, 0)
         flow.given[message.by] = message.upto
-        view = memoryview(flow.body)
-        return (Piece(message.by, *key, bytes(view[at:min(at + INLINE, message.upto)]))
+        return (Piece(message.by, *key, flow.part(at, min(at + INLINE, message.upto)))
                 for at in range(start, message.upto, INLINE))
-
-    def _share(self, flow: Outflow) -> bool:
-        """Put the body where a process of this machine can read it."""
-        if flow.memory >= 0:
-            return True
-        memory = -1
-        try:
-            memory = self._spare.pop() if self._spare else os.memfd_create("microscoop")
-            view = memoryview(flow.body)
-            while view:
-                view = view[os.pwrite(memory, view, len(flow.body) - len(view)):]
-        except OSError:                            # no memory left for it: pieces need less
-            if memory >= 0:
-                os.close(memory)
-            return False
-        flow.memory = memory
-        return True

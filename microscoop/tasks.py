@@ -13,7 +13,7 @@ import pickle
 import sys
 from itertools import islice
 from types import FunctionType
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from . import hooks, program
 from .errors import RemoteError
@@ -45,6 +45,11 @@ def pickled(value: Any, function: Any = None) -> bytes:
     unsure = function is not None and not ours.is_sure_of(function)
     byvalue = hooks.leaf("byvalue") if unsure or ours.mixed and b"__main__" in data else None
     return data if byvalue is None else bytes(byvalue.checked(value, data, unsure))
+
+
+def dumps(value: Any) -> bytes:
+    """The pickle of what is picklable for sure."""
+    return pickle.dumps(value, PROTOCOL)
 
 
 def pack(value: Any, what: str) -> bytes:
@@ -143,11 +148,6 @@ def width(columns: Sequence[Column], start: int, stop: int) -> int:
     return size
 
 
-def body(function: bytes, columns: Sequence[Column]) -> bytes:
-    """What a worker is sent."""
-    return pickle.dumps((function, columns), PROTOCOL)
-
-
 def opened(data: bytes, apart: Optional[Apart] = None) -> Tuple[Callable[..., Any], Sequence[Column]]:
     """The function and the columns of a block.  Raises whatever rebuilding the function raises."""
     function, columns = pickle.loads(data)
@@ -190,10 +190,9 @@ def outcome(value: Any) -> Any:
     return value if type(value) in ATOMS else (pack(value, "the result"),)
 
 
-def results(outcomes: Sequence[Any]) -> bytes:
-    """The outcomes of a run of items."""
-    plain = ATOMS.issuperset(map(type, outcomes))
-    return pickle.dumps(outcomes if plain else tuple(outcomes), PROTOCOL)
+def results(outcomes: List[Any]) -> Sequence[Any]:
+    """The outcomes of a run of items, as they are pickled: a list only if it is one of atoms."""
+    return outcomes if ATOMS.issuperset(map(type, outcomes)) else tuple(outcomes)
 
 
 class Outcomes:

@@ -30,6 +30,7 @@ from .channel import Link
 from .errors import exit_status
 from .owner import Owner
 from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
+from .streams import opened
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
@@ -518,9 +519,9 @@ class Worker(Owner):
             call = self.calls.get(run.block.call)
             if call is not None:
                 self._flying -= count
-                call.arrive(first, tasks.outcomes(tasks.results(part)), count, result.spent)
+                call.arrive(first, tasks.results(part), count, result.spent)
             return
-        result = self.streams.fit(result._replace(body=tasks.results(part)))
+        result = self.streams.fit(result._replace(body=self.streams.pickled(tasks.results(part))))
         if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
             self.link.send(*remarks, result, self._rest())
         else:
@@ -538,14 +539,26 @@ class Worker(Owner):
         self._idle = False                         # the broker has taken us at our word
         key = block.owner, block.call
         if block.size:
-            self.streams.expect(block, block.owner)
-        elif block.function and key not in self._functions:
-            if key not in self._waiting:
-                self.streams.expect(block._replace(first=KEPT, size=block.function), block.owner)
-            self._waiting.setdefault(key, []).append(block)
-        else:
-            self._inbox.append(block)
-            self._work.notify_all()
+            data = self._fetch(block)
+            if data is None:
+                return
+            block = block._replace(size=0, body=data)
+        if block.function and key not in self._functions:
+            function = block._replace(first=KEPT, size=block.function, place=block.function_place)
+            data = None if key in self._waiting else self._fetch(function)
+            if data is None:
+                self._waiting.setdefault(key, []).append(block)
+                return
+            self._functions[key] = tasks.Apart(data)
+        self._inbox.append(block)
+        self._work.notify_all()
+
+    def _fetch(self, message: Block) -> Any:
+        """The body with its sender, if it lies on this machine; else it is pulled.  The lock is held."""
+        data = opened(message.place, message.size)
+        if data is None:
+            self.streams.expect(message, message.owner)
+        return data
 
     def pulled(self, message: Union[Block, Result], data: Any) -> None:
         if not isinstance(message, Block):

@@ -7,7 +7,7 @@ import unittest
 from typing import Any, Dict, List, Tuple
 
 from microscoop.cache import Cache
-from microscoop.protocol import INLINE, KEPT, WINDOW, Drop, Piece, Pull, Shared
+from microscoop.protocol import INLINE, KEPT, WINDOW, Drop, Piece, Pull
 from tests import harness
 
 SIZE = 3 * WINDOW + 12345
@@ -83,7 +83,7 @@ class Host:
 
     def ask(self, process: int) -> None:
         upto = min(len(self.data[process]) + WINDOW, SIZE)
-        self.cache.pull(process, Pull(7, process, 7, 1, KEPT, upto, 1))
+        self.cache.pull(process, Pull(7, process, 7, 1, KEPT, upto))
 
     def begin(self, process: int) -> None:
         self.got[process], self.data[process] = [], bytearray()
@@ -154,17 +154,6 @@ class Fetching(unittest.TestCase):
             host.begin(1)
             host.finish()
             self.assertEqual(host.sent, 2 * SIZE)
-
-    def test_where_the_owner_shares_memory_each_asks_for_itself(self):
-        host = Host(1)
-        host.begin(1)
-        host.begin(2)
-        host.way.clear()
-        self.assertTrue(host.cache.hear(1, Shared(7, 7, 1, KEPT, 123, 4)))
-        self.assertEqual([process for process, _ in host.way], [2])
-        host.begin(3)
-        self.assertEqual([process for process, _ in host.way], [2, 3])
-        self.assertTrue(host.cache.hear(2, Shared(7, 7, 1, KEPT, 123, 4)))
 
 
 if __name__ == "__main__":

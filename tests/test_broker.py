@@ -93,7 +93,7 @@ class Office:
               planned: int = 0, size: int = 0, minor: int = 0) -> List[Any]:
         """A block of the origin's, or of another owner."""
         owner = owner or self.origin
-        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, 0, minor, b"body"))
+        return self.hear(owner, Block(owner, call, first, count, planned, surplus, size, 0, minor, body=b"body"))
 
     def result(self, worker: int, first: int, count: int = 1, call: int = 1, owner: Optional[int] = None,
                size: int = 0) -> List[Any]:
@@ -141,7 +141,7 @@ class Work(unittest.TestCase):
         actions = self.office.hear(self.one, Result(owner=self.office.origin, call=1, first=0, items=1, spent=1000,
                                                     worker=99, size=0))
         self.assertEqual(sent(actions, Result)[0][1].worker, self.one)
-        (_, pull), = sent(self.office.hear(self.one, Pull(self.two, 99, 1, 1, 0, 10, 0)), Pull)
+        (_, pull), = sent(self.office.hear(self.one, Pull(self.two, 99, 1, 1, 0, 10)), Pull)
         self.assertEqual(pull.by, self.one)
 
     def test_of_several_owners_blocks_one_each_in_turn(self):
@@ -394,15 +394,21 @@ class Hosts(unittest.TestCase):
         self.assertEqual([action.host for action in self.office.result(alive[0], 0) if isinstance(action, Start)],
                          ["slow"])
 
-    def test_a_task_that_kills_does_not_cost_the_only_host_that_has_workers(self):
-        office = self.office = Office(0)
-        alive = office.host("far", 1)
-        for _ in range(BAD_STARTS * 2):
-            office.hear(alive[-1], Idle(FREED))
-            office.block(0)
-            started, out = self.fall(alive[-1], 0)
-            self.assertEqual((len(started), out), (1, []))
-            alive += started
+    def test_a_task_that_kills_costs_a_host_only_if_tasks_live_elsewhere(self):
+        for others, done, expected in ((0, 0, []), (1, 0, []), (1, 1, ["far"])):
+            with self.subTest(others=others, done=done):
+                office = self.office = Office(others)
+                for worker in office.workers[:done]:
+                    office.block(0)
+                    office.hear(worker, Idle(FREED))
+                    office.result(worker, 0)
+                alive, left_out = office.host("far", 1), []
+                while alive and len(left_out) < 2 * BAD_STARTS:
+                    office.hear(alive[-1], Idle(FREED))
+                    office.block(len(left_out) + 1)
+                    alive, out = self.fall(alive[-1], len(left_out) + 1)
+                    left_out.append(out)
+                self.assertEqual(sum(left_out, []), expected)
 
     def test_a_host_where_the_script_does_not_load_is_left_out_at_once_and_once(self):
         far = self.office.host("far", 2)
@@ -437,7 +443,7 @@ class Names(unittest.TestCase):
 
     def set(self, process, digest=5, copy=0):
         """Whether the name is granted (None: no answer), and to whom what is announced as (owner, size)."""
-        actions = self.office.hear(process, Const(process, 1, KEPT, 10, digest, copy, b"name"))
+        actions = self.office.hear(process, Const(process, 1, KEPT, 10, digest, copy, b"", b"name"))
         return self.told(actions)
 
     def told(self, actions):

@@ -48,9 +48,9 @@ def some_message(chance: random.Random, code: int, most: int = 1 << 64) -> Messa
     """One with random fields, none above `most`, the extremes among them."""
     cls, form = TABLE[code]
     fields: List[Any] = []
-    for letter in form:
-        top = min(LARGEST[letter], most)
-        fields.append(chance.choice((0, 1, 2, 3, top, chance.randint(0, top))))
+    for letter in form.replace("16s", "s"):
+        top = min(LARGEST.get(letter, 0), most)
+        fields.append(chance.choice((0, 1, 2, 3, top, chance.randint(0, top))) if top else os.urandom(16))
     if "body" in cls._fields:
         fields.append(chance.choice((b"", b"x", bytes(chance.getrandbits(8) for _ in range(chance.randrange(60))))))
     message: Message = cls(*fields)

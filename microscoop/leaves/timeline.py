@@ -25,10 +25,8 @@ from microscoop.protocol import (
     Idle,
     Lost,
     Piece,
-    Pull,
     Remark,
     Result,
-    Shared,
     Taken,
 )
 from microscoop.report import Reporter
@@ -36,7 +34,7 @@ from microscoop.report import Reporter
 from .record import FAILED, HOME, SLOWEST, TAG, unpacked
 
 LONG = 100_000             # nanoseconds that a wait must last to be worth a mark
-Stream = Tuple[int, int, int, int]     # worker, owner, call, first item
+Stream = Tuple[int, int, int, int, bool]       # worker, owner, call, first item, out
 
 
 class Task(NamedTuple):
@@ -119,15 +117,14 @@ class Recorder(Watcher):
         self._agent: Dict[str, int] = {}           # host -> place of its last agent; a host may come back
         self._marks: List[Mark] = []
         self._doubted: Set[Tuple[int, int, int]] = set()   # owner, call, item: to be run again after a death
-        self._sizes: Dict[Tuple[int, int, int], int] = {}  # owner, call, first item -> bytes
-        self._streams: Dict[Stream, List[int]] = {}        # start, end, bytes, out
+        self._streams: Dict[Stream, List[int]] = {}        # start, end, bytes
         self._over = False
         self._events: Dict[type, Callable[[Any, int], None]] = {
             broker.HostUp: self._host_up, broker.HostDown: self._host_down, broker.ProcessUp: self._process_up,
             broker.ProcessDied: self._died}
         self._messages: Dict[type, Callable[[int, Any, int], None]] = {
-            Remark: self._remark, Idle: self._idle, Result: self._result, Block: self._block, Pull: self._pull,
-            Piece: self._piece, Shared: self._shared, Taken: self._taken}
+            Remark: self._remark, Idle: self._idle, Result: self._result, Piece: self._piece,
+            Taken: self._taken}
 
     def see(self, event: broker.Event, actions: List[broker.Action]) -> None:
         now = clock()
@@ -206,6 +203,10 @@ class Recorder(Watcher):
             return
         self._awake(lane, now)
         lane.given = now
+        if block.size:
+            self._moves(process, block, block.size, now, False)
+        if block.function:
+            self._moves(process, block._replace(first=KEPT), block.function, now, False)
         if (block.owner, block.call, block.first) in self._doubted:    # these come one a block
             self._doubted.remove((block.owner, block.call, block.first))
             self._mark(now, lane.host, process, "retry", "item %d is run again" % block.first)
@@ -236,39 +237,24 @@ class Recorder(Watcher):
             lane.seen += message.items
             lane.seen_last = now
         if message.size:
-            self._sizes[message.owner, message.call, message.first] = message.size
+            self._moves(process, message, message.size, now, True)
 
     # Transfers
 
-    def _block(self, process: int, message: Block, now: int) -> None:
-        if message.size:
-            self._sizes[process, message.call, message.first] = message.size
-        if message.function:
-            self._sizes[process, message.call, KEPT] = message.function
-
-    def _pull(self, process: int, message: Pull, now: int) -> None:
-        out = process == message.owner             # an owner pulls results, a worker blocks
-        key = (message.to if out else process, message.owner, message.call, message.first)
-        self._streams.setdefault(key, [now, now, 0, out])
+    def _moves(self, worker: int, message: Any, size: int, now: int, out: bool) -> None:
+        """A body is on its way, to this worker or `out` of it; with a place it needs only to be opened."""
+        self._streams.setdefault((worker, message.owner, message.call, message.first, out), [now, now, size])
 
     def _piece(self, process: int, message: Piece, now: int) -> None:
-        worker = message.to if process == message.owner else process
-        flow = self._streams.get((worker, message.owner, message.call, message.first))
-        if flow is not None:
-            flow[1] = now
-            flow[2] += len(message.body)
+        self._moved((process, message.owner, message.call, message.first, True) if message.to == message.owner else
+                    (message.to, message.owner, message.call, message.first, False), now)
 
-    def _shared(self, process: int, message: Shared, now: int) -> None:
-        worker = message.to if process == message.owner else process
-        flow = self._streams.get((worker, message.owner, message.call, message.first))
-        if flow is not None:
-            flow[1] = now
-            flow[2] = self._sizes.get((message.owner, message.call, message.first), 0)
+    def _moved(self, stream: Stream, now: int) -> None:
+        if stream in self._streams:
+            self._streams[stream][1] = now
 
     def _taken(self, process: int, message: Taken, now: int) -> None:
-        flow = self._streams.get((message.worker, process, message.call, message.first))
-        if flow is not None:
-            flow[1] = now
+        self._moved((message.worker, process, message.call, message.first, True), now)
 
     # At the end
 
@@ -277,9 +263,9 @@ class Recorder(Watcher):
         lanes, names, slowest = list(self._lanes.values()), _Names(), []
         opened = {lane.number: list(_opened(lane.remarks)) for lane in lanes}
         ahead = [self._ahead(agent, opened) for agent in range(len(self._agents))] or [0]
-        for (worker, _, _, _), (start, stop, size, out) in self._streams.items():
+        for (worker, *_, out), (start, stop, size) in self._streams.items():
             if worker in self._lanes:
-                self._lanes[worker].transfers.append(Transfer(self._us(start), self._us(stop), size, bool(out)))
+                self._lanes[worker].transfers.append(Transfer(self._us(start), self._us(stop), size, out))
         for lane in lanes:
             self._awake(lane, lane.down or end)
             shift = self._zero - ahead[lane.agent]

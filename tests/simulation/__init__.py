@@ -27,8 +27,8 @@ from microscoop.broker import Broker
 from .course import Simulation
 from .scenes import Scene
 
-_SAID = ("Back", "Block", "Idle", "Piece", "Pull", "Result", "Shared", "Surplus", "Taken")
-_HEARD = ("Block", "Credit", "Drop", "Lost", "Piece", "Pull", "Result", "Shared", "Taken")
+_SAID = ("Back", "Block", "Idle", "Piece", "Pull", "Result", "Surplus", "Taken")
+_HEARD = ("Block", "Credit", "Drop", "Lost", "Piece", "Pull", "Result", "Taken")
 EVENTS = (                 # what must happen somewhere in many runs, or they show little
     *("died before it says " + name for name in _SAID), *("died after it says " + name for name in _SAID),
     *("died before it hears " + name for name in _HEARD),

@@ -17,7 +17,7 @@ from microscoop.broker import (
     Send,
     Start,
 )
-from microscoop.protocol import Back, Credit, Drop, Lost, Message, Result, Shared, Surplus, Taken
+from microscoop.protocol import Back, Credit, Drop, Lost, Message, Result, Surplus, Taken
 
 from .hosts import HEAD, Host
 from .ledger import Ledger, check_counters, idle
@@ -28,7 +28,7 @@ from .world import Violation, World
 
 MOST_STEPS = 60_000        # no run needs more
 DAY = 600.0                # simulated seconds; no run needs more
-RARE = {Back: 8, Credit: 8, Drop: 8, Lost: 8, Shared: 8, Surplus: 8, Taken: 50}     # so much rather one dies then
+RARE = {Back: 8, Credit: 8, Drop: 8, Lost: 8, Surplus: 8, Taken: 50}     # so much rather one dies then
 
 
 class Simulation(World):

@@ -19,7 +19,6 @@ from microscoop.protocol import (
     Pull,
     Quiet,
     Result,
-    Shared,
     Surplus,
     Taken,
 )
@@ -181,19 +180,24 @@ class Owner:
             self.flying += block.items
             self.told = (bool(self.items) or self.world.fault("stays told")) and (self.told or not self.credit)
             self.said = self.items
-            if block.function and not self.calls[block.call].spread:
-                self.calls[block.call].spread = True
-                self.streams.offer((self.number, block.call, KEPT), "function", block.function)
+            if block.function:
+                block = block._replace(function_place=self._offer(self.calls[block.call], block.function))
             pieces = sum(plan.pieces_in for plan in block.body)  # type: ignore[attr-defined]
             if any(plan.by_value for plan in block.body):  # type: ignore[attr-defined]
                 block = block._replace(minor=self.host.minor)
             if pieces:
-                self.streams.offer((self.number, block.call, block.first), block.body, pieces)
-                block = block._replace(size=pieces, body=b"")
+                place = self.streams.offer((self.number, block.call, block.first), block.body, pieces)
+                block = block._replace(size=pieces, place=place, body=b"")
             self.say(block._replace(surplus=self.items))
         if self.items > keep and not self.told:
             self.told, self.said = True, self.items
             self.say(Surplus(self.items))
+
+    def _offer(self, call: Call, pieces: int) -> Any:
+        if not call.spread:
+            call.spread = True
+            call.place = self.streams.offer((self.number, call.number, KEPT), "function", pieces)
+        return call.place
 
     def _may_send(self) -> bool:
         return bool(self.credit or self.flying < self.window) and not self._in_the_dark()
@@ -237,7 +241,7 @@ class Owner:
             future.state = "RUNNING"
             self.sent[future.serial] = future
         return Block(self.number, 0, first.serial, len(batch), int(self._pace * len(batch) * 1e6), 0, 0, 0, 0,
-                     tuple(future.plan for future in batch))  # type: ignore[arg-type]
+                     body=tuple(future.plan for future in batch))
 
     def _follows(self, last: Future) -> bool:
         after = self.queue[0] if self.queue else None
@@ -349,15 +353,14 @@ class Owner:
 
     def pull(self, message: Union[Block, Result], sender: int) -> None:
         """Take in the body of a message."""
-        self.streams.expect(message, sender)
+        view = self.streams.open(message.place)
+        if view is not None:
+            self.pulled(message._replace(body=view))
+        else:
+            self.streams.expect(message, sender)
 
     def _piece(self, message: Piece) -> None:
         whole = self.streams.piece(message)
-        if whole is not None:
-            self.pulled(whole)
-
-    def _shared(self, message: Shared) -> None:
-        whole = self.streams.shared(message)
         if whole is not None:
             self.pulled(whole)
 
@@ -372,7 +375,7 @@ class Owner:
         self.streams.answer(message)
 
     HANDLERS: Dict[type, Callable[[Any, Any], None]] = {
-        Result: _result, Lost: _lost, Credit: _granted, Pull: _pull, Piece: _piece, Shared: _shared}
+        Result: _result, Lost: _lost, Credit: _granted, Pull: _pull, Piece: _piece}
 
 
 def opened(body: Any) -> Any:

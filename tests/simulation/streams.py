@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from microscoop.protocol import Block, Message, Piece, Pull, Result, Shared
+from microscoop.protocol import Block, Message, Piece, Pull, Result
 
 from .world import Violation
 
 WINDOW = 4                 # pieces of a stream that are on their way
 
 Key = Tuple[int, int, int]         # owner, call, item
+Place = Optional[Tuple[int, int, Any]]     # process, descriptor, what should be there
 
 
 class Memory:
@@ -34,21 +35,20 @@ class View:
 
 
 class Outflow:
-    """A body that others may pull."""
-    __slots__ = ("content", "pieces", "given", "memory")
+    """A body that others may pull, or open where it lies."""
+    __slots__ = ("content", "pieces", "given", "place")
 
-    def __init__(self, content: Any, pieces: int) -> None:
-        self.content, self.pieces = content, pieces
+    def __init__(self, content: Any, pieces: int, place: Place) -> None:
+        self.content, self.pieces, self.place = content, pieces, place
         self.given: Dict[int, int] = {}            # puller -> pieces that it was sent
-        self.memory: Optional[Memory] = None
 
 
 class Inflow:
     """A body that is being pulled."""
-    __slots__ = ("message", "sender", "got", "asked", "near")
+    __slots__ = ("message", "sender", "got", "asked")
 
-    def __init__(self, message: Union[Block, Result], sender: int, near: bool) -> None:
-        self.message, self.sender, self.near = message, sender, near
+    def __init__(self, message: Union[Block, Result], sender: int) -> None:
+        self.message, self.sender = message, sender
         self.got = self.asked = 0
 
 
@@ -60,19 +60,42 @@ class Streams:
         self.out: Dict[Key, Outflow] = {}
         self.inward: Dict[Key, Inflow] = {}
         self._pulls: int = process.world.pulls     # streams that it takes in at a time
-        self._spare: List[Memory] = []
-        self.opened: Dict[int, Memory] = {}        # descriptors
+        self.memories: Dict[int, Memory] = {}      # by descriptor
+        self._spare: List[int] = []
         self._next = 0
 
-    def offer(self, key: Key, content: Any, pieces: int) -> None:
-        """Keep a body until it is withdrawn."""
-        self.out[key] = Outflow(content, pieces)
+    def offer(self, key: Key, content: Any, pieces: int) -> Place:
+        """Keep a body until it is withdrawn; where it lies."""
+        place = None
+        if self._world.chance(0.4):                # else there is no memfd
+            self._next += not self._spare
+            descriptor = self._spare.pop() if self._spare else self._next
+            self.memories.setdefault(descriptor, Memory()).content = content
+            place = self._process.number, descriptor, content
+        self.out[key] = Outflow(content, pieces, place)
+        return place
 
     def withdraw(self, key: Key, again: bool = True) -> None:
         """A body is needed no more; its memory is used again if nobody can be reading it."""
         flow = self.out.pop(key, None)
-        if flow is not None and flow.memory is not None and again:
-            self._spare.append(flow.memory)
+        if flow is not None and flow.place is not None:
+            if again:
+                self._spare.append(flow.place[1])
+            else:
+                del self.memories[flow.place[1]]
+
+    def open(self, place: Any) -> Optional[View]:
+        """The body that lies there, if a process of this host has it and it can be read."""
+        sender = self._process.host.processes.get(place[0]) if place else None
+        if sender is None or not sender.alive or self._world.chance(0.3):      # or /proc is hidden
+            return None
+        memory = sender.streams.memories.get(place[1])
+        if memory is None:
+            return None
+        if memory.content is not place[2]:
+            raise Violation("a body was written over before its message came")
+        self._world.saw("body in shared memory")
+        return View(memory)
 
     def drop(self, owner: int, call: int) -> None:
         """Nobody wants this call (0: any of that owner) any more."""
@@ -87,15 +110,14 @@ class Streams:
 
     def expect(self, message: Union[Block, Result], sender: int) -> None:
         """Pull the body of a message."""
-        near = self._world.chance(0.5)             # else /proc is hidden, or there is no memfd
-        self.inward[message.owner, message.call, message.first] = Inflow(message, sender, near)
+        self.inward[message.owner, message.call, message.first] = Inflow(message, sender)
         self._ask()
 
     def _ask(self) -> None:
         for key, flow in list(self.inward.items())[:self._pulls]:
             if flow.asked < flow.message.size and flow.asked - flow.got <= WINDOW // 2:
                 flow.asked = min(flow.got + WINDOW, flow.message.size)
-                self._process.say(Pull(flow.sender, self._process.number, *key, flow.asked, int(flow.near)))
+                self._process.say(Pull(flow.sender, self._process.number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Message]:
         """Take in a piece; the message with its body, if that was the last one."""
@@ -114,20 +136,6 @@ class Streams:
         flow.got += 1
         return self._end(key, flow, content) if flow.got == flow.message.size else self._ask()
 
-    def shared(self, message: Shared) -> Optional[Message]:
-        """Open what a process of this host shares; if it is closed or gone, ask for pieces."""
-        key = (message.owner, message.call, message.first)
-        flow = self.inward.get(key)
-        if flow is None or message.to != flow.sender:
-            return None
-        sender = self._process.host.processes[message.pid]
-        memory = sender.streams.opened.get(message.descriptor)
-        if memory is None or not sender.alive:
-            flow.near, flow.asked = False, 0
-            return self._ask()
-        self._world.saw("body in shared memory")
-        return self._end(key, flow, View(memory))
-
     def _end(self, key: Key, flow: Inflow, content: Any) -> Message:
         del self.inward[key]
         self._ask()
@@ -139,19 +147,8 @@ class Streams:
         flow = self.out.get(key)
         if flow is None:
             return
-        if message.near:
-            self._process.say(Shared(message.by, *key, self._process.number, self._share(flow)))
-            return
         start = flow.given.get(message.by, 0)
         flow.given[message.by] = message.upto
         for number in range(start, message.upto):
             content = (self._process.number, number, flow.content)
             self._process.say(Piece(message.by, *key, content))  # type: ignore[arg-type]
-
-    def _share(self, flow: Outflow) -> int:
-        if flow.memory is None:
-            flow.memory = self._spare.pop() if self._spare else Memory()
-            flow.memory.content = flow.content
-        self._next += 1
-        self.opened[self._next] = flow.memory
-        return self._next

@@ -54,6 +54,7 @@ class Call:
     def __init__(self, number: int, plans: Tuple[Plan, ...], parent: object, function: int = 0) -> None:
         self.number, self.plans, self.parent, self.function = number, plans, parent, function
         self.spread = False                        # its function was offered to others
+        self.place: Any = None                     # where that lies
         self.left = self.open = len(plans)
         self.outcomes: Dict[int, Any] = {}
         self.attempts: Dict[int, int] = {}
@@ -80,7 +81,7 @@ class Call:
             self._again.appendleft((first + count, stop, alone))
         self.left -= count
         return Block(owner, self.number, first, count, int(self.pace() * count * 1e6), 0, 0, self.function, 0,
-                     self.plans[first:first + count])  # type: ignore[arg-type]
+                     body=self.plans[first:first + count])
 
     def _size(self, left: int, workers: int) -> int:
         pace = self.pace()

@@ -238,8 +238,8 @@ class Worker(Owner):
         if run.sent < run.block.items:
             self.world.saw("result in parts")
         if pieces:
-            self.streams.offer((run.block.owner, run.block.call, first), part, pieces)
-            result = result._replace(size=pieces, body=b"")
+            place = self.streams.offer((run.block.owner, run.block.call, first), part, pieces)
+            result = result._replace(size=pieces, place=place, body=b"")
         self.say(result)
 
     # The reader thread
@@ -260,7 +260,7 @@ class Worker(Owner):
         waiting = self.functions.setdefault((block.owner, block.call), [])
         waiting.append(block)
         if len(waiting) == 1:
-            self.pull(block._replace(first=KEPT, size=block.function), block.owner)
+            self.pull(block._replace(first=KEPT, size=block.function, place=block.function_place), block.owner)
 
     def pulled(self, message: Any) -> None:
         if message.first == KEPT:
