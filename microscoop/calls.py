@@ -12,7 +12,8 @@ from . import tasks
 from .protocol import Block
 from .record import Record
 
-BLOCK_TIME = 2_000_000     # nanoseconds that a block should last
+LEAST_TIME = 500_000       # nanoseconds that a block should last, lest it costs more than it does,
+MOST_TIME = 8_000_000      # and lest others wait for it
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
 APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 
@@ -105,7 +106,9 @@ class Call:
             self.left += stop - first
 
     def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Optional[Block]:
-        """The next block of what is left, about BLOCK_TIME long; None if nothing is left.  pickled: makes its body."""
+        """The next block: a quarter of what is left for each worker, within limits; None if nothing is left.
+
+        pickled: makes its body."""
         if not self.left:
             return None
         ranges = self._again or self._fresh
@@ -129,7 +132,10 @@ class Call:
         if self.chunksize:
             return min(left, self.chunksize)
         pace = self.pace()
-        return max(1, min(left, int(BLOCK_TIME / pace), self.left // (2 * workers))) if pace else 1
+        if not pace:
+            return 1
+        lasts = min(max(self.left * pace / (4 * workers), LEAST_TIME), MOST_TIME)
+        return max(1, min(left, int(lasts / pace)))
 
     def _slice(self, chunk: Chunk, start: int, count: int) -> Tuple[List[tasks.Column], int]:
         """So many items of a chunk, or fewer if they are large."""

@@ -274,7 +274,7 @@ def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwa
 def task(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[str, bytes]:
     """The name and the bytes of a task.  Raises as `submit`."""
     try:
-        return getattr(func, "__qualname__", "") or type(func).__name__, tasks.pickled((func, args, kwargs), func)
+        return tasks.named(func), tasks.pickled((func, args, kwargs), func)
     except Exception as error:
         raise tasks.explained(error, (func, args, kwargs), "the task") from None
 
@@ -474,6 +474,9 @@ class _Watch:
 
     def __init__(self, owner: Owner, futures: Iterable[Future], timeout: Optional[float]) -> None:
         self._owner, self.futures = owner, list(dict.fromkeys(futures))
+        for future in self.futures:
+            if not isinstance(future, Future):
+                raise TypeError("expected futures that `submit` of microscoop has given, not %r" % (future,))
         self._limit = None if timeout is None else time.monotonic() + timeout
         self.waiters: List[Any] = []
         self.ended: Deque[Future] = deque()

@@ -19,7 +19,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import BLOCK_SIZE, BLOCK_TIME, Call, ring
+from .calls import BLOCK_SIZE, MOST_TIME, Call, ring
 from .channel import Link
 from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
 from .protocol import (
@@ -330,10 +330,10 @@ class Owner:
                 return block
 
     def _cut_futures(self) -> Block:
-        """The oldest futures: those of one function that follow each other, about BLOCK_TIME long."""
+        """The oldest futures: those of one function that follow each other, MOST_TIME long at most."""
         first = self.queue.popleft()
         pace = self._paces.get(first.name, 0)
-        most = min(int(BLOCK_TIME / pace), len(self.queue) // (2 * self.workers)) if pace and not first.attempts else 1
+        most = min(int(MOST_TIME / pace), len(self.queue) // (2 * self.workers)) if pace and not first.attempts else 1
         batch, size = [first], len(first.task)
         while len(batch) < most and self.queue:
             after = self.queue[0]

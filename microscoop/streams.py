@@ -20,7 +20,7 @@ from .protocol import INLINE, WINDOW, Message, Piece, Pull
 from .tasks import PROTOCOL
 
 PULLS = 2                  # streams that a process takes in at a time
-SPARE = 64 << 20           # bytes of memfds kept for use again
+SPARE = 32 << 20           # bytes of memfds kept for use again
 OPEN = 200                 # memfds that a process has at a time: a descriptor each
 PLACE = Struct("!IIQ")     # where one is: pid, descriptor, the number in its name
 NAME = "microscoop-%016x"

@@ -183,6 +183,19 @@ def apply(task: Tuple[Callable[..., Any], Tuple[Any, ...], Any]) -> Any:
 APPLY = pickle.dumps(apply, PROTOCOL)
 
 
+def named(function: Any) -> str:
+    """What a function is called."""
+    return getattr(function, "__qualname__", "") or type(function).__name__
+
+
+def submitted(error: BaseException) -> str:
+    """What the function is called that `apply` ran when it raised this; it may not have come so far."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not apply.__code__:
+        trace = trace.tb_next
+    return named(trace.tb_frame.f_locals.get("function", apply)) if trace is not None else "a submitted task"
+
+
 # Results -------------------------------------------------------------------------------------------------------------
 
 def outcome(value: Any) -> Any:

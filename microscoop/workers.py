@@ -114,7 +114,7 @@ class Worker(Owner):
         self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
         self._lent = False                         # the turn, by a thread of the user's that waits
         self._looks = 0                            # when the reader thread looks again at what is due
-        self._seen: Any = None                     # the oldest entry at the last tick
+        self._since = 0                            # when the queue was filled, or sent on by a tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
 
     # The turn
@@ -486,9 +486,9 @@ class Worker(Owner):
                     raise RuntimeError("StopIteration came from rebuilding an argument")
             except BaseException as error:         # whatever a task raises is its outcome
                 self._leave_if_forked(error)
-                number = run.block.first + len(done)
-                name = getattr(function, "__qualname__", None) or type(function).__name__
-                append(self.failure(error, "item %d of %s" % (number, name)))
+                what = tasks.submitted(error) if not run.block.call else "item %d of %s" % (
+                    run.block.first + len(done), tasks.named(function))
+                append(self.failure(error, what))
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         """An error of a task as it travels; what: the task, or its item."""
@@ -597,7 +597,10 @@ class Worker(Owner):
         """Children are given away against credit only, the oldest first, and not if there is just one so far: its
         parent most likely waits for it next.  One that lies here for a tick goes too."""
         self.feed(1)
-        self._look_by(time.perf_counter_ns() + TICK)
+        now = time.perf_counter_ns()
+        if len(self.queue) == 1:
+            self._since = now
+        self._look_by(now + TICK)
         if self._idle:
             self._work.notify_all()
 
@@ -614,15 +617,16 @@ class Worker(Owner):
             if self._until and now > self._until:
                 self._return_inbox()
             self._tell_done()
-            oldest = self.queue[0] if self.queue else None
-            if oldest is not None and oldest is self._seen:
+            if self.queue and now - self._since >= TICK:
+                self._since = now
                 self.feed()
-            self._seen = oldest
             self._looks = NEVER
-            if oldest is not None or any(len(run.numbers) > 1 for run in self._runs):
+            if any(len(run.numbers) > 1 for run in self._runs):
                 self._looks = now + TICK
+            if self.queue:
+                self._looks = min(self._looks, self._since + TICK)
             elif self._inbox and self._until:
-                self._looks = self._until
+                self._looks = min(self._looks, self._until)
             return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
 
     def _look_by(self, moment: int) -> None:

@@ -1331,6 +1331,8 @@ class Errors(Case):
         text = self.text(error)
         self.assertRegex(text, r"127\.0\.0\.1\D{1,12}\d+\b", "host and worker")
         self.assertRegex(text, r"item\W*37\b")
+        text = self.text(pool.submit(fail_at, 3, 3).exception())
+        self.assertRegex(text, r"127\.0\.0\.1\D{1,12}\d+, fail_at\]")
 
     def test_an_error_does_not_show_microscoops_own_lines_before_the_tasks(self):
         cause = str(pool.submit(fail_at, 3, 3).exception().__cause__)

@@ -15,6 +15,7 @@ from typing import Any, List, Optional
 from ..channel import Channel, Link
 from ..hooks import Stage, Watcher
 from ..protocol import Message, ProtocolError, Relay, decode
+from ..streams import PLACE
 
 
 def watch(value: object, stage: Stage) -> Watcher:
@@ -63,10 +64,15 @@ def _read(frame: bytes) -> str:
 
 
 def _words(message: Message) -> str:
-    """Its fields; of a body the size, but what is relayed in full."""
+    """Its fields; of a body the size, but what is relayed in full; of a place the process and its descriptor."""
     fields: Any = dict(zip(message._fields, message))
     body = fields.pop("body", None)
-    words = [type(message).__name__, *("%s=%d" % field for field in fields.items())]
+    words = [type(message).__name__]
+    for name, value in fields.items():
+        if type(value) is int:
+            words.append("%s=%d" % (name, value))
+        elif any(value):
+            words.append("%s=%d/%d" % (name, *PLACE.unpack(value)[:2]))
     if body is not None:
         words.append(_read(body) if isinstance(message, Relay) else "body=%d B" % len(body))
     return " ".join(words)

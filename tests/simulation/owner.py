@@ -24,7 +24,7 @@ from microscoop.protocol import (
 )
 
 from .streams import Streams, View
-from .tasks import BLOCK_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, Unmatched, ring
+from .tasks import MOST_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, Unmatched, ring
 
 PATIENCE = 0.010           # seconds, as in workers.py
 SHARES = {"close": 1, "drop": 0}    # halves of a map's results that are looked at before it is closed
@@ -233,7 +233,7 @@ class Owner:
         assert isinstance(first, Future)
         most = 1
         if self._pace and not first.attempts and not first.plan.pieces_in:
-            most = min(int(BLOCK_TIME / self._pace), len(self.queue) // (2 * self.workers))
+            most = min(int(MOST_TIME / self._pace), len(self.queue) // (2 * self.workers))
         batch = [first]
         while len(batch) < most and self._follows(batch[-1]):
             batch.append(self.queue.popleft())  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from microscoop.protocol import Block
 
 from .world import Violation
 
-BLOCK_TIME = 0.002         # seconds, as in calls.py
+LEAST_TIME, MOST_TIME = 0.0005, 0.008          # seconds, as in calls.py
 HEAVY = 4                  # pieces that a block of several items may have
 
 Script = Generator[Optional[float], None, Any]
@@ -85,7 +85,10 @@ class Call:
 
     def _size(self, left: int, workers: int) -> int:
         pace = self.pace()
-        return max(1, min(left, int(BLOCK_TIME / pace), self.left // (2 * workers))) if pace else 1
+        if not pace:
+            return 1
+        lasts = min(max(self.left * pace / (4 * workers), LEAST_TIME), MOST_TIME)
+        return max(1, min(left, int(lasts / pace)))
 
     def arrive(self, first: int, outcomes: Tuple[Any, ...], spent: int) -> None:
         """Outcomes of items that were cut."""

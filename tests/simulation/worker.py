@@ -52,7 +52,7 @@ class Worker(Owner):
         self._waiter: Optional[Thread] = None      # has it, and waits for work
         self._parked: List[Thread] = []
         self._until: Optional[float] = None        # so long the inbox waits for the one that has the turn, if it works
-        self._seen: Any = None
+        self._since = 0.0                          # when the queue was filled, or sent on by a tick
 
     def serve(self) -> None:
         """Begin to work."""
@@ -294,6 +294,8 @@ class Worker(Owner):
     def pushed(self) -> None:
         """Children are given away against credit, all but one, and what lies here for a tick."""
         self.feed(1)
+        if len(self.queue) == 1:
+            self._since = self.world.now
         self._begin_ticks()
         if self.idle:
             self._notify()
@@ -321,11 +323,10 @@ class Worker(Owner):
         if self._until is not None and now > self._until:
             self._return_inbox()
         self._tell_done()
-        oldest = self.queue[0] if self.queue else None
-        if oldest is not None and oldest is self._seen:
+        if self.queue and now - self._since >= TICK:
+            self._since = now
             self.feed()
-        self._seen = oldest
-        if not self.ticking and (oldest is not None or self.inbox or any(run.stop > 1 for run in self.runs)):
+        if not self.ticking and (self.queue or self.inbox or any(run.stop > 1 for run in self.runs)):
             self.ticking = True
             self.world.after(TICK, self._timed_tick)
 
