@@ -22,7 +22,8 @@ else:
             defaults = {field: space.pop(field) for field in fields if field in space}
             getters = {field: _tuplegetter(i, field) for i, field in enumerate(fields)}
             return super().__new__(cls, name, bases, {
-                **space, **getters, "_fields": fields, "_field_defaults": defaults, "__slots__": ()})
+                **space, **getters, "_fields": fields, "_field_defaults": defaults, "__slots__": (),
+                "_at": {field: i for i, field in enumerate(fields)}})
 
     class Record(tuple, metaclass=_Maker):
         """As typing.NamedTuple."""
@@ -40,9 +41,11 @@ else:
 
         def _replace(self, **changes):
             """The same with other values of some fields."""
-            values = [changes.pop(field, value) for field, value in zip(self._fields, self)]
-            if changes:
-                raise ValueError("%s has no %s" % (type(self).__name__, ", ".join(changes)))
+            values = list(self)
+            for field, value in changes.items():
+                if field not in self._at:
+                    raise ValueError("%s has no %s" % (type(self).__name__, field))
+                values[self._at[field]] = value
             return tuple.__new__(type(self), values)
 
         def __repr__(self):
