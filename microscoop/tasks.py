@@ -10,6 +10,7 @@ or a failure: (pickle or None, type name, text, traceback).
 from __future__ import annotations
 
 import pickle
+import reprlib
 import sys
 from itertools import islice
 from types import FunctionType
@@ -94,13 +95,13 @@ def _culprit(value: Any, path: str, depth: int) -> Tuple[str, Any]:
 def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
-            yield "[%.40r]" % (key,), part
+            yield "[%s]" % reprlib.repr(key), part
     elif isinstance(value, (list, tuple)):
         for i, part in enumerate(value):
             yield "[%d]" % i, part
     elif isinstance(value, (set, frozenset)):
         for part in value:
-            yield "{%.40r}" % (part,), part
+            yield "{%s}" % reprlib.repr(part), part
     elif isinstance(value, FunctionType) and BY_VALUE in sys.modules:
         for name, part in sys.modules[BY_VALUE].brings(value).items():
             yield " (%s), its variable %s" % (value.__qualname__, name), part
@@ -118,7 +119,7 @@ def _describe(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     if name:
         return "%s %s.%s" % (type(value).__name__, getattr(value, "__module__", "?"), name)
-    return "%s %.60r" % (type(value).__name__, value)
+    return "%s %s" % (type(value).__name__, reprlib.repr(value))       # which stands a __repr__ that raises
 
 
 # Arguments -----------------------------------------------------------------------------------------------------------

@@ -200,6 +200,14 @@ class TwoArguments(Exception):
         super().__init__(f"{left} and {right}")
 
 
+class Shy:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+    def __reduce__(self):
+        raise TypeError("not to be pickled")
+
+
 class Careful(Exception):
     def __init__(self, message, code):
         super().__init__(message, code)
@@ -1047,6 +1055,7 @@ class Inputs(Case):
     def test_an_argument_that_cannot_be_pickled_raises_at_the_call_and_names_the_path_to_the_culprit(self):
         self.check_message(self.error_of(pool.submit, identity, Holder((1, self.LOCK))), "lock", "secret")
         self.check_message(self.error_of(pool.submit, keywords, 1, word=[self.LOCK]), "lock", "word")
+        self.check_message(self.error_of(pool.submit, identity, [1, Shy()]), "Shy", "[1]", "not to be pickled")
 
     def test_a_function_that_cannot_be_pickled_raises_at_the_call_and_is_named(self):
         def local():
