@@ -123,7 +123,8 @@ class Resume(harness.TestCase):
         for stop, count in ((signal.SIGKILL, 60), (signal.SIGTERM, 120)):
             run = harness.start(*self.words(), str(count))
             ran = self.path.parent / "ran"
-            harness.until(lambda: ran.exists() and len(ran.read_text().splitlines()) > 20, 20)  # noqa: B023
+            begun = harness.until(lambda: ran.exists() and len(ran.read_text().splitlines()) > 20, 20)  # noqa: B023
+            self.assertTrue(begun, run.err.text())
             run.process.send_signal(stop)
             run.finish()                           # the next begins at once, while remains of it may live
             result = self.go(count=str(count))
