@@ -153,7 +153,7 @@ if __name__ == "__main__":
                 self.assert_ended(result, "[7]\n6 7\n")
 
     def test_a_function_that_kills_while_it_is_rebuilt_fails_its_first_item_and_no_host(self):
-        self.assert_ended(self.go("""
+        result = self.go("""
 class Function:
     def __call__(self, k):
         return k
@@ -169,7 +169,9 @@ if __name__ == "__main__":
         except WorkerLost as error:
             print(error.item)
     print(list(futures.map(abs, range(3))))
-""", "--ssh-executable", "env WHERE={host}", "--host", "a", "b"), "0\n0\n[0, 1, 2]\n")
+""", "--ssh-executable", "env WHERE={host}", "--host", "a", "b")
+        self.assert_ended(result, "0\n0\n[0, 1, 2]\n")
+        self.assertEqual(result.err, "")
 
     def test_large_arguments_and_results_survive_the_deaths_of_workers(self):
         self.assert_ended(self.go("""
