@@ -388,6 +388,10 @@ class TestCase(unittest.TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         return context.__enter__()
 
+    def assert_ended(self, result: Result, out: str, status: int = 0) -> None:
+        """The run wrote this to its standard output, and ended with this status."""
+        self.assertEqual((result.status, result.out), (status, out), result.err)
+
     def assert_gone(self, seconds: float = 5) -> None:
         """Nothing that runs of this test started is alive."""
         until(lambda: not processes(), seconds)

@@ -311,11 +311,6 @@ def first_random(_):
     return os.getpid(), random.random()
 
 
-def count_to(path, n):
-    note(path, n)
-    return n
-
-
 # Tasks that submit tasks
 
 

@@ -38,7 +38,7 @@ def requires(reason: str, what: str = "ssh") -> Any:
     return _failing(reason, what) if what in FORBID_SKIP else unittest.skip(reason)
 
 
-def _failing(reason: str, what: str = "ssh") -> Any:
+def _failing(reason: str, what: str) -> Any:
     def fail(*_: Any) -> None:
         raise AssertionError(f"{reason} (MICROSCOOP_FORBID_SKIP={what} makes this skip a failure)")
 

@@ -122,11 +122,15 @@ def given(actions: List[Any]) -> List[Any]:
     return [(process, message.call, message.first) for process, message in sent(actions, Block)]
 
 
-class Work(unittest.TestCase):
+class Two(unittest.TestCase):
+    """Two workers."""
+
     def setUp(self):
         self.office = Office()
         self.one, self.two = self.office.workers
 
+
+class Work(Two):
     def test_a_block_goes_to_an_idle_worker_once_and_its_result_to_the_owner(self):
         self.assertEqual(given(self.office.block(0)), [])
         self.assertEqual(given(self.office.hear(self.one, Idle(FREED))), [(self.one, 1, 0)])
@@ -225,11 +229,7 @@ class Work(unittest.TestCase):
         self.assertEqual(given(office.result(worker, 0)), [(worker, 1, 1)])
 
 
-class Credits(unittest.TestCase):
-    def setUp(self):
-        self.office = Office(2)
-        self.one, self.two = self.office.workers
-
+class Credits(Two):
     def credits(self, actions):
         return {process: message.blocks for process, message in sent(actions, Credit)}
 
@@ -296,11 +296,7 @@ class Streams(unittest.TestCase):
         self.assertEqual(sent(self.office.result(self.worker, 0), Result), [])
 
 
-class Deaths(unittest.TestCase):
-    def setUp(self):
-        self.office = Office()
-        self.one, self.two = self.office.workers
-
+class Deaths(Two):
     def test_only_the_items_begun_are_charged(self):
         self.office.hear(self.one, Idle(FREED))
         self.office.block(0, 6)

@@ -44,9 +44,6 @@ class Case(harness.TestCase):
     def go(self, text, *options, n=3, timeout=30):
         return harness.run("-q", "-n", str(n), *options, self.script(HEAD + text), str(self.path), timeout=timeout)
 
-    def check(self, result, out, status=0):
-        self.assertEqual((result.status, result.out), (status, out), result.err)
-
 
 class Workers(Case):
     def test_an_item_whose_worker_dies_once_is_run_again_and_nothing_is_lost(self):
@@ -65,13 +62,13 @@ if __name__ == "__main__":
 """ % case[0], n=case[1]), cases)
         for case, result in zip(cases, results):
             with self.subTest(case):
-                self.check(result, "True\n[1, 37]\n")
+                self.assert_ended(result, "True\n[1, 37]\n")
         self.assertEqual(self.notes(), ["died"] * 4)
 
     def test_a_culprit_is_tried_again_as_often_as_retries_says_then_fails_as_WorkerLost(self):
         for options, attempts in (((), 3), (("--retries", "0"), 1), (("--retries", "1"), 2)):
             with self.subTest(attempts=attempts):
-                self.check(self.go(f"""
+                self.assert_ended(self.go(f"""
 def task(k):
     if k == 5:
         note(os.getpid())
@@ -153,10 +150,10 @@ if __name__ == "__main__":
 """, "--retries", "0"), moments)
         for moment, result in zip(moments, results):
             with self.subTest(moment):
-                self.check(result, "[7]\n6 7\n")
+                self.assert_ended(result, "[7]\n6 7\n")
 
     def test_a_function_that_kills_while_it_is_rebuilt_fails_its_first_item_and_no_host(self):
-        self.check(self.go("""
+        result = self.go("""
 class Function:
     def __call__(self, k):
         return k
@@ -172,10 +169,12 @@ if __name__ == "__main__":
         except WorkerLost as error:
             print(error.item)
     print(list(futures.map(abs, range(3))))
-""", "--ssh-executable", "env WHERE={host}", "--host", "a", "b"), "0\n0\n[0, 1, 2]\n")
+""", "--ssh-executable", "env WHERE={host}", "--host", "a", "b")
+        self.assert_ended(result, "0\n0\n[0, 1, 2]\n")
+        self.assertEqual(result.err, "")
 
     def test_large_arguments_and_results_survive_the_deaths_of_workers(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def task(k, data):
     if k % 3 == 0 and not os.path.exists(sys.argv[1] + str(k)):
         open(sys.argv[1] + str(k), "w").close()
@@ -187,7 +186,7 @@ if __name__ == "__main__":
 """), "True\n")
 
     def test_a_map_gives_all_results_before_its_culprit(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def task(k):
     if k == 150:
         die("exit")
@@ -203,7 +202,7 @@ if __name__ == "__main__":
 """, "--retries", "0"), "True 150\n")
 
     def test_an_idle_worker_that_is_killed_is_replaced(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def pid(_=None):
     time.sleep(0.02)
     return os.getpid()
@@ -218,7 +217,7 @@ if __name__ == "__main__":
 """), "3 3 set()\n")
 
     def test_a_worker_killed_from_outside_while_it_works_loses_nothing(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def task(k):
     time.sleep(0.01)
     return k, os.getpid()
@@ -244,7 +243,7 @@ def parent(k):
 if __name__ == "__main__":
     print(futures.submit(parent, 5).result(), os.path.exists(__file__ + ".died"))
 """, n=n), (1, 3)):
-            self.check(result, "15 True\n")
+            self.assert_ended(result, "15 True\n")
 
     def test_a_parent_that_dies_after_its_children_began_is_run_again(self):
         for result in harness.at_once(lambda n: self.go("""
@@ -261,10 +260,10 @@ def parent(k):
 if __name__ == "__main__":
     print(list(futures.map(parent, [4, 5, 6])), os.path.exists(__file__ + ".died"))
 """, n=n), (1, 3)):
-            self.check(result, "[6, 10, 15] True\n")
+            self.assert_ended(result, "[6, 10, 15] True\n")
 
     def test_the_loss_of_a_child_is_an_error_that_its_parent_can_catch(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def child():
     die("exit")
 def parent():
@@ -280,7 +279,7 @@ if __name__ == "__main__":
 """, "--retries", "0", n=2), "caught\n<class 'list'>\n")
 
     def test_an_exit_of_a_task_is_its_error_and_no_death(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def leave(how):
     note(os.getpid())
     sys.exit(how)
@@ -308,10 +307,10 @@ def task():
 if __name__ == "__main__":
     print(type(futures.submit(task).exception()).__name__, flush=True)
 """, "--retries", "0")
-        self.check(result, "last words\nWorkerLost\n")
+        self.assert_ended(result, "last words\nWorkerLost\n")
 
     def test_programs_that_a_dead_worker_started_die_with_it(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def task():
     child = subprocess.Popen(["sleep", "1000"])
     note(child.pid)
@@ -332,7 +331,7 @@ if __name__ == "__main__":
 """, "--retries", "0"), "WorkerLost\ngone\n")
 
     def test_a_task_that_holds_the_interpreter_lock_is_not_taken_for_dead(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def task(seconds):
     note(os.getpid())
     ctypes.PyDLL(None).usleep(int(seconds * 1000000))
@@ -373,7 +372,7 @@ if __name__ == "__main__":
         print(error)
 """, "--task-timeout", "1", "--retries", "0")
         late = ("task", 1.0)
-        self.check(result, "%s\n0\n1\n2\nitem 3 on 127.0.0.1 ran longer than 1 s and was ended\n"
+        self.assert_ended(result, "%s\n0\n1\n2\nitem 3 on 127.0.0.1 ran longer than 1 s and was ended\n"
                    % [0, 1, 2, late, 4, late, *range(6, 12)])
         self.assertEqual([self.notes().count(k) for k in ("3", "5")], [2, 1], "none is run again")
 
@@ -403,10 +402,16 @@ if __name__ == "__main__":
 
     def test_leave_no_directory_when_an_agent_was_stopped_for_a_moment(self):
         run, agents = self.start()
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for agent in agents:
-                os.kill(agent, number)
-            time.sleep(0.2)
+        before = sorted(harness.left_files())
+        self.assertEqual(len(before), 2)
+        for agent in agents:
+            os.kill(agent, signal.SIGSTOP)
+        stopped = harness.until(lambda: [one.state for one in harness.processes() if one.pid in agents] == ["T"] * 2, 5)
+        self.assertTrue(stopped, harness.processes())
+        removed = harness.until(lambda: sorted(harness.left_files()) != before, 0.3)   # their janitors see it meanwhile
+        self.assertFalse(removed, harness.left_files())
+        for agent in agents:
+            os.kill(agent, signal.SIGCONT)
         self.path.touch()
         result = run.finish(10)
         self.assertEqual((result.status, result.out.splitlines()[1:]), (0, ["done"]), result.err)
@@ -423,20 +428,30 @@ if __name__ == "__main__":
         self.assertEqual((result.status, result.out.splitlines()[1:]), (0, ["done"]), result.err)
 
     def test_lose_no_item_where_processes_cannot_be_started(self):
-        script = self.script("""
-import resource
-from microscoop import futures
+        script = self.script(HEAD + """
+def nap(k):
+    time.sleep(0.01)
+    return k
 if __name__ == "__main__":
-    print(list(futures.map(abs, range(100))) == list(range(100)))
+    while not os.path.exists(sys.argv[1]):
+        assert list(futures.map(nap, range(20))) == list(range(20))
+    print("done")
 """)
-        for way in ((), ("--ssh-executable", "env WHERE={host}", "--host", "a", "b")):
-            few = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh"]
-            result = harness.Run(few + harness.microscoop("-q", *way, "-n", "8", script)).finish(20)
-            if result.status:                          # the launcher says why
-                self.assertRegex(result.err, "open files|no worker is left")
-            else:
-                self.assertEqual(result.out, "True\n")
+        far = ("--ssh-executable", "env WHERE={host}", "--host", "a", "b")
+        none, *some = (harness.Run(["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh",
+                                    *harness.microscoop(*way, "-n", "8", script, self.path)])
+                       for files, way in ((16, ()), (21, ()), (21, far)))      # an origin alone, or some of the workers
+        for run in (none, *some):
+            run.await_err("a process cannot be started: Too many open files")
+        none.await_err("no worker is left on any host")
+        self.path.touch()
+        for run in some:
+            result = run.finish(20)
+            self.assert_ended(result, "done\n")
             self.assertNotIn("Traceback", result.err)
+        result = none.finish(20)
+        self.assertNotEqual(result.status, 0)
+        self.assertEqual((result.out, result.err.count("Traceback")), ("", 0), result.err)
 
     def test_leave_no_directory_when_the_launcher_is_killed(self):
         run, _ = self.start()

@@ -100,9 +100,6 @@ class Scripts(harness.TestCase):
         path = self.script(HEAD + text)
         return harness.run(*options, "-n", str(n), str(path), *args, **{"timeout": 20, **more})
 
-    def check(self, result, out, status=0):
-        self.assertEqual((result.status, result.out), (status, out), result.err)
-
 
 SLOW_NOTES = """
 def slow(n):
@@ -165,7 +162,7 @@ if __name__ == "__main__":
         pass
     print("fine")
 """)
-        self.check(result, "fine\n")
+        self.assert_ended(result, "fine\n")
         for text in ("nobody read this", "nor this", "or that"):
             self.assertEqual(result.err.count("ValueError: " + text), 1, result.err)
         self.assertIn("in fail", result.err)
@@ -198,7 +195,7 @@ if __name__ == "__main__":
 """, self.notes(end)), ends)
         for end, result in zip(ends, results):
             with self.subTest(end):
-                self.check(result, "")
+                self.assert_ended(result, "")
                 self.assertEqual(len(Path(self.notes(end)).read_text().split()), 5)
 
     def test_a_never_iterated_map_over_a_generator_runs_as_far_as_its_window_and_says_so_in_one_line(self):
@@ -211,7 +208,7 @@ if __name__ == "__main__":
     futures.map(note, (n for n in range(30000)), buffersize=50)
     print("end")
 """, self.notes(), options=())
-        self.check(result, "end\n")
+        self.assert_ended(result, "end\n")
         done = sorted(map(int, self.path.read_text().split()))
         self.assertEqual(done, list(range(len(done))))
         self.assertTrue(1 <= len(done) <= 51, len(done))
@@ -223,12 +220,12 @@ if __name__ == "__main__":
     futures.map(slow, range(6))
     futures.map(slow, [6, 7, 8])
 """, self.notes())
-        self.check(result, "")
+        self.assert_ended(result, "")
         self.assertEqual(result.err, "")
         self.assertEqual(len(self.path.read_text().split()), 9)
 
     def test_shutdown_waits_for_open_tasks(self):
-        self.check(self.go(SLOW_NOTES + """
+        self.assert_ended(self.go(SLOW_NOTES + """
 if __name__ == "__main__":
     opened = [futures.submit(slow, n) for n in range(5)]
     futures.shutdown()
@@ -236,7 +233,7 @@ if __name__ == "__main__":
 """, self.notes()), f"{[True] * 5}\n")
 
     def test_an_atexit_function_may_still_read_what_is_done(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 import atexit
 if __name__ == "__main__":
     future = futures.submit(abs, -5)
@@ -294,12 +291,12 @@ if __name__ == "__main__":
                                   harness.plain(self.script(HEAD + self.PROGRAM)), (1, 3, 6, 0))
         self.assertEqual(len(results[0].out.splitlines()), 12, results[0])
         for result in results:
-            self.check(result, results[0].out)
+            self.assert_ended(result, results[0].out)
 
 
 class InTurns(Scripts):
     def test_short_maps_and_bursts_of_submits_in_turns_never_wait_for_each_other(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 if __name__ == "__main__":
     for n in list(range(1, 8)) * 20:
         assert list(futures.map(abs, range(n))) == list(range(n))
@@ -439,7 +436,7 @@ def leave(n):
 if __name__ == "__main__":
     print(list(futures.map(leave, range(4))))
 """, n=2)
-        self.check(result, "[0, 1, 2, 3]\n")
+        self.assert_ended(result, "[0, 1, 2, 3]\n")
         self.assertLess(time.monotonic() - begin, 15)
 
 
@@ -511,10 +508,10 @@ if __name__ == "__main__":
     print(futures.submit(late, 1).result())
     print(futures.submit(abs, -2).result())
 """)
-        self.check(result, "1\n2\n")
+        self.assert_ended(result, "1\n2\n")
 
     def test_calls_before_all_workers_have_loaded_the_script_are_served(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 if __name__ == "__mp_main__":
     time.sleep(0.3)
 if __name__ == "__main__":
@@ -523,7 +520,7 @@ if __name__ == "__main__":
 
     def test_workers_that_load_slowly_hold_up_neither_the_script_nor_its_end(self):
         begin = time.monotonic()
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 if __name__ == "__mp_main__":
     time.sleep(30)
 print("here")
@@ -545,7 +542,7 @@ class Thing:
 def double(thing):
     return Thing(2 * thing.value)
 """)
-        self.check(harness.run("-q", "-n", "2", path), "8 True\n")
+        self.assert_ended(harness.run("-q", "-n", "2", path), "8 True\n")
 
     @unittest.skipUnless(importlib.util.find_spec("numpy"), "numpy is not installed: pip install numpy")
     def test_numpys_unseeded_random_numbers_differ_between_workers(self):
@@ -558,10 +555,10 @@ if __name__ == "__main__":
     found = list(futures.map(draw, range(9)))
     print(len({pid for pid, _ in found}), len({number for _, number in found}))
 """)
-        self.check(result, "3 9\n")
+        self.assert_ended(result, "3 9\n")
 
     def test_importing_multiprocessing_first_leaves_mp_main_the_script(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 import multiprocessing
 if __name__ == "__main__":
     main = sys.modules["__main__"]
@@ -569,7 +566,7 @@ if __name__ == "__main__":
 """), "True True True\n")
 
     def test_tasks_read_nothing_from_the_standard_input_of_the_script(self):
-        self.check(self.go("""
+        self.assert_ended(self.go("""
 def read(_):
     return sys.stdin.read()
 if __name__ == "__main__":
@@ -593,7 +590,7 @@ if __name__ == "__main__":
     print(sum(futures.map(same, range(1000000))) == 499999500000)
     print([after - early < 30000 for after, early in zip(map(peak, family), before)])
 """, n=2, timeout=60)
-        self.check(result, "True\n[True, True, True]\n")
+        self.assert_ended(result, "True\n[True, True, True]\n")
         self.assertLess(time.monotonic() - begin, 30)
 
 

@@ -61,8 +61,9 @@ class Profile(harness.TestCase):
         stats = pstats.Stats(*map(str, folder.iterdir())).stats
         calls = {name: found[1] for (path, _, name), found in stats.items() if path == str(script)}
         expected = {"parent": 30, "profiling": 6, "dying": 1, "child": 30 * 6 + 700, "after": 30 + 6 + 1}
-        for name, count in expected.items():       # from Python 3.12 on, cProfile mixes threads now and then
-            self.assertAlmostEqual(calls[name], count, delta=20 if sys.version_info >= (3, 12) else 0, msg=name)
+        inexact = ["parent"] if sys.version_info >= (3, 12) else []    # cProfile counts some of those that wait twice
+        for name, count in expected.items():
+            self.assertAlmostEqual(calls[name], count, delta=15 if name in inexact else 0, msg=name)
         self.assertNotIn("hidden", calls)
         callers = next(found[4] for (_, _, name), found in stats.items() if name == "after")
         self.assertIn("parent", [name for _, _, name in callers])

@@ -123,7 +123,8 @@ class Resume(harness.TestCase):
         for stop, count in ((signal.SIGKILL, 60), (signal.SIGTERM, 120)):
             run = harness.start(*self.words(), str(count))
             ran = self.path.parent / "ran"
-            harness.until(lambda: ran.exists() and len(ran.read_text().splitlines()) > 20, 20)  # noqa: B023
+            begun = harness.until(lambda: ran.exists() and len(ran.read_text().splitlines()) > 20, 20)  # noqa: B023
+            self.assertTrue(begun, run.err.text())
             run.process.send_signal(stop)
             run.finish()                           # the next begins at once, while remains of it may live
             result = self.go(count=str(count))
@@ -210,7 +211,8 @@ if __name__ == "__main__":
                          "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
                          "os.execv(sys.executable, sys.argv[1:])",
                    *harness.microscoop(*self.words(), "12")]
-        result = harness.plain(*limited)
+        # Python itself would leave a torn .pyc of what it imports then, for every later run to trip over
+        result = harness.plain(*limited, env={"PYTHONDONTWRITEBYTECODE": "1"})
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(result.err.count("cannot write to"), 1, result.err)
         self.assertEqual(self.go().status, 0)

@@ -24,7 +24,9 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 from microscoop import broker
 from microscoop.hooks import Stage, Watcher
 from microscoop.owner import Owner
-from microscoop.protocol import CHARGED, ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
+from microscoop.protocol import ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
+
+from .retries import Retries
 
 SHOWN, DRAWING, OUT, ERR, ASKING, PARTIAL, ENDLESS = range(7)      # bytes of the shared memory
 ERASE = b"\r\033[K"
@@ -180,7 +182,7 @@ class Progress(Watcher):
         self._workers: Set[int] = set()
         self._busy: Set[int] = set()
         self._lost = self._again = 0
-        self._doubted: Set[Tuple[int, int, int]] = set()   # owner, call, item: to be run again after a death
+        self._retries = Retries()
         self._out: Dict[int, int] = {}             # call -> items of the origin that are on their way
         self._surplus = self._done = 0
         self._since: Optional[float] = None        # when the count began
@@ -230,13 +232,10 @@ class Progress(Watcher):
     def _sent(self, process: int, message: Any) -> None:
         if isinstance(message, Block):
             self._busy.add(process)
-            if (message.owner, message.call, message.first) in self._doubted:  # these come one a block
-                self._doubted.remove((message.owner, message.call, message.first))
-                self._again += 1
+            self._again += self._retries.is_again(message)
         elif isinstance(message, Lost):
             self._take_off(process, message)
-            if message.verdict == CHARGED:
-                self._doubted.add((process, message.call, message.first))
+            self._retries.lost(process, message)
         elif isinstance(message, Result) and self._take_off(process, message):
             self._done += message.items
 

@@ -10,7 +10,7 @@ import gc
 import time
 from struct import error as StructError
 from time import perf_counter_ns as clock
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from microscoop import broker
 from microscoop.hooks import Watcher
@@ -32,6 +32,7 @@ from microscoop.protocol import (
 from microscoop.report import Reporter
 
 from .record import FAILED, HOME, SLOWEST, TAG, unpacked
+from .retries import Retries
 
 LONG = 100_000             # nanoseconds that a wait must last to be worth a mark
 Stream = Tuple[int, int, int, int, bool]       # worker, owner, call, first item, out
@@ -116,7 +117,7 @@ class Recorder(Watcher):
         self._agents: List[float] = []             # the way there in nanoseconds, the head's first
         self._agent: Dict[str, int] = {}           # host -> place of its last agent; a host may come back
         self._marks: List[Mark] = []
-        self._doubted: Set[Tuple[int, int, int]] = set()   # owner, call, item: to be run again after a death
+        self._retries = Retries()
         self._streams: Dict[Stream, List[int]] = {}        # start, end, bytes
         self._over = False
         self._events: Dict[type, Callable[[Any, int], None]] = {
@@ -141,7 +142,7 @@ class Recorder(Watcher):
                 if type(action.message) is Block:
                     self._given(action.process, action.message, now)
                 elif type(action.message) is Lost:
-                    self._lost(action.process, action.message)
+                    self._retries.lost(action.process, action.message)
             elif isinstance(action, broker.Start) and action.kind == WORKER:
                 self._lanes[action.process] = Lane(action.host, action.process, now,
                                                    self._agent.get(action.host, 0))
@@ -193,10 +194,6 @@ class Recorder(Watcher):
     def _mark(self, now: int, host: str, worker: int, kind: str, text: str) -> None:
         self._marks.append(Mark((now - self._zero) // 1000, host, worker, kind, text.partition("\n")[2] or text))
 
-    def _lost(self, owner: int, message: Lost) -> None:
-        if message.verdict == CHARGED:
-            self._doubted.add((owner, message.call, message.first))
-
     def _given(self, process: int, block: Block, now: int) -> None:
         lane = self._lanes.get(process)
         if lane is None:
@@ -207,8 +204,7 @@ class Recorder(Watcher):
             self._moves(process, block, block.size, now, False)
         if block.function:
             self._moves(process, block._replace(first=KEPT), block.function, now, False)
-        if (block.owner, block.call, block.first) in self._doubted:    # these come one a block
-            self._doubted.remove((block.owner, block.call, block.first))
+        if self._retries.is_again(block):
             self._mark(now, lane.host, process, "retry", "item %d is run again" % block.first)
 
     # What workers say
