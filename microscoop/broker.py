@@ -194,7 +194,7 @@ class Host:
         self.name, self.crew = name, crew
         self.round_trip = int(round_trip * 1e6)
         self.processes: Dict[int, Process] = {}
-        self.worked = False        # a task was finished there
+        self.worked = False        # the last task that ended there was finished
         self.deaths = 0            # in a row, without a finished task
         self.missing = 0           # dead workers that were not replaced because of that
         self.left_out = False
@@ -295,6 +295,8 @@ class Broker:
             return
         if event.begun == () or event.verdict == CHARGED and self._others_work(host):
             host.deaths += 1                        # but a task that kills everywhere says nothing about a host
+        if event.begun != () and event.verdict == CHARGED:
+            host.worked = False
         if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)
             return

@@ -406,6 +406,20 @@ class Hosts(unittest.TestCase):
                     left_out.append(out)
                 self.assertEqual(sum(left_out, []), expected)
 
+    def test_a_task_that_kills_everywhere_costs_no_host_that_worked_before(self):
+        office = self.office = Office(1)
+        alive = [*office.workers, *office.host("far", 1)]
+        for item, worker in enumerate(alive):
+            office.hear(worker, Idle(FREED))
+            office.block(item)
+            office.result(worker, item)
+        for item in range(2, 4 * BAD_STARTS):
+            office.hear(alive[0], Idle(FREED))
+            office.block(item)
+            started, out = self.fall(alive.pop(0), item)
+            self.assertEqual((len(started), out), (1, []))
+            alive += started                       # the hosts take turns
+
     def test_a_host_where_the_script_does_not_load_is_left_out_at_once_and_once(self):
         far = self.office.host("far", 2)
         self.assertEqual(self.office.hear(far[0], Unfit(b"no module\n...")), [LeaveOut("far", "no module\n...")])
