@@ -121,8 +121,8 @@ class Call:
         self.left -= count
         apart = len(self.function) > APART
         return Block(number, self.number, first, count, int(self.pace() * count / 1000), 0, 0,
-                     len(self.function) if apart else 0, self.minor,
-                     body=pickled((b"" if apart else self.function, columns)))
+                     len(self.function) if apart else 0, self.minor, b"", b"",
+                     pickled((b"" if apart else self.function, columns)))
 
     def pace(self) -> float:
         """Nanoseconds that an item takes; 0: not known yet."""

@@ -346,8 +346,8 @@ class Owner:
             future.state = "RUNNING"
             self.sent[future.serial] = future
         return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0, 0,
-                     tasks.minor(future.task for future in batch),
-                     body=self.streams.pickled((tasks.APPLY, [tuple([future.task for future in batch])])))
+                     tasks.minor(future.task for future in batch), b"", b"",
+                     self.streams.pickled((tasks.APPLY, [tuple([future.task for future in batch])])))
 
     # The reader thread
 

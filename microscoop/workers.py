@@ -513,15 +513,15 @@ class Worker(Owner):
         now = time.perf_counter_ns()
         part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
         run.sent += count
-        result = Result(run.block.owner, run.block.call, first, count, max(now - run.since, 1), self.number, 0)
-        run.since = now
+        spent, run.since = max(now - run.since, 1), now
         if run.home:
             call = self.calls.get(run.block.call)
             if call is not None:
                 self._flying -= count
-                call.arrive(first, tasks.results(part), count, result.spent)
+                call.arrive(first, tasks.results(part), count, spent)
             return
-        result = self.streams.fit(result._replace(body=self.streams.pickled(tasks.results(part))))
+        result = self.streams.fit(Result(run.block.owner, run.block.call, first, count, spent, self.number, 0, b"",
+                                         self.streams.pickled(tasks.results(part))))
         if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
             self.link.send(*remarks, result, self._rest())
         else:
