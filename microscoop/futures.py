@@ -53,6 +53,7 @@ WINDOW_BYTES = 64 << 20
 PULL_TIME = 0.002          # seconds that inputs may be read on before we look for results
 FIRST_PULL = 0.01          # the same at the call, where nobody waits for a result yet
 BATCH = 2048               # items of an input that go out together, at most
+BATCH_TIME = 0.0005        # seconds after which those that were read so far go out
 
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
@@ -314,7 +315,6 @@ class _Source:
         self.rows: Optional[Iterator[Any]] = iter(inputs[0]) if self._single else zip(*inputs) if inputs else None
         self._window = window
         self._width = 1            # bytes of an item, as last seen
-        self._batch = 1            # items to read at a time: what lately took no time
 
     def room(self) -> int:
         """How many more items may be on their way or waiting to be consumed."""
@@ -322,22 +322,25 @@ class _Source:
 
     def read_on(self, seconds: float = PULL_TIME) -> None:
         """Take more of inputs without a length: what can be had in this time, at least one item; not past the window
-        nor on when the consumer can go on.  Batches grow while reading is quick: a slow input delays no item."""
-        began = now = time.monotonic()
+        nor on when the consumer can go on.  What a batch has goes out as soon as it took long: an input that turns
+        slow delays no more than the item it is at."""
+        clock = time.monotonic         # looked at after each item: it must cost little
+        began = now = clock()
         while self.rows is not None and self.room() > 0:
             rows: List[Any] = []
-            count = min(self._batch, self.room())
+            count, enough = min(self.call.count + 1, BATCH, self.room()), now + BATCH_TIME
             try:
-                rows.extend(islice(self.rows, count))
-                if len(rows) < count:
-                    self.rows = None
+                for row in islice(self.rows, count):
+                    rows.append(row)
+                    if clock() > enough:
+                        break
+                else:
+                    self.rows = self.rows if len(rows) == count else None
             except Exception as error:             # of the input: raised where it is reached
                 self.call.error, self.rows = error, None
-            before, now = now, time.monotonic()
-            quick = now - before < PULL_TIME / 4
-            self._batch = min(self._batch * 2, BATCH) if quick else 1 if now - before > PULL_TIME else self._batch
+            now = clock()
             self._add(rows)
-            if self.call.ready() if self.call.begun else not quick and now - began > seconds:
+            if self.call.ready() if self.call.begun else now > enough and now - began > seconds:
                 return
             if self.call.begun and now - began > seconds:
                 return

@@ -1185,6 +1185,20 @@ class Inputs(Case):
             self.assertEqual(len(lags), count)
             self.assertLess(max(lags), step + 0.2, "one step of the input may lie between a result and its delivery")
 
+    @once
+    def test_an_input_that_is_quick_first_and_slow_later_does_not_hold_back_what_it_gave_before(self):
+        def tiring():
+            yield from range(3000)
+            for number in range(3000, 3050):
+                time.sleep(0.05)
+                yield number
+
+        began = time.monotonic()
+        results = pool.map(identity, tiring())
+        self.assertEqual(next(results), 0)
+        self.assertLess(time.monotonic() - began, 1.5, "the slow part alone takes 2.5 s")
+        results.close()
+
     def test_a_bad_item_of_an_input_without_length_raises_where_it_is_reached(self):
         results = pool.map(identity, iter([1, 2, Holder(self.LOCK), 4]))
         self.assertEqual([next(results), next(results)], [1, 2])
