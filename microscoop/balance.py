@@ -34,9 +34,10 @@ class Balance:
             self._began, self._phase, self._longest = None, 0.0, 0.0
 
     def verdict(self) -> str:
-        """One line if giving the work out took longer than the work had to; else nothing."""
+        """One line if giving the work out took longer than the work had to; else nothing, as for a run that was cut off:
+        what was under way is not counted."""
         overhead = self.took - self.least
-        if overhead <= self.least or not self.work:
+        if overhead <= self.least or not self.work or self._began is not None:
             return ""
         return "The tasks took %.3g s of work, and giving them out %.3g s: larger tasks would suit better." % (
             self.work, overhead)

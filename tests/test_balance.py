@@ -50,6 +50,17 @@ class Verdict(unittest.TestCase):
                          "The tasks took 4 s of work, and giving them out 1.5 s: larger tasks would suit better.")
         self.assertIn("0.0003 s of work", self.verdict(*[(4, 0.01, [0.0001])] * 3))
 
+    def test_a_run_that_was_cut_off_is_not_judged_by_what_had_ended_before(self):
+        balance, now = Balance(), 100.0
+        with mock.patch("time.monotonic", lambda: now):
+            balance.see(True, 4)
+            balance.result(0.0001)
+            now += 0.01
+            balance.see(False, 4)
+            self.assertIn("larger tasks", balance.verdict())
+            balance.see(True, 4)
+            self.assertEqual(balance.verdict(), "")
+
 
 class Run(harness.TestCase):
     def test_libraries_get_a_share_of_the_cores_in_workers_unless_the_user_says_otherwise(self):
