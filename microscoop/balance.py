@@ -34,8 +34,9 @@ class Balance:
             self._began, self._phase, self._longest = None, 0.0, 0.0
 
     def verdict(self) -> str:
-        """One line if giving the work out took longer than the work had to; else nothing, as for a run that was cut off:
-        what was under way is not counted."""
+        """One line if giving the work out took longer than the work had to; else nothing.
+
+        Nor is there one for a run that was cut off: what was under way is not counted."""
         overhead = self.took - self.least
         if overhead <= self.least or not self.work or self._began is not None:
             return ""
