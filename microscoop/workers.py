@@ -112,7 +112,7 @@ class Worker(Owner):
         self._done = False                         # and that nothing of ours sleeps or is out
         self._futures = 0                          # of our own, at work or asleep here
         self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
-        self._lent = False                         # the turn, by a thread of the user's that waits
+        self._busy = 0                             # threads with a task that is not asleep
         self._looks = 0                            # when the reader thread looks again at what is due
         self._since = 0                            # when the queue was filled, or sent on by a tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
@@ -123,9 +123,13 @@ class Worker(Owner):
         """Run what there is to run, in this thread, while it has the turn."""
         me = threading.get_ident()
         self._here.depth = 0
+        with self.lock:
+            self._busy += 1
         while True:
             with self.lock:
+                self._busy -= 1
                 work = self._next(me)
+                self._busy += 1
             if isinstance(work, Block):
                 self._work_on(Run(work, None, work.size < 0))
             else:
@@ -142,7 +146,6 @@ class Worker(Owner):
                 self._holder = self._holder or me
             elif self._inbox or self.queue:
                 self._no_longer_idle()
-                self._lent = False                 # this work, too, may start threads and wait for them
                 work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
                 planned = work.planned * 1000 if isinstance(work, Block) else 0
                 self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
@@ -204,6 +207,8 @@ class Worker(Owner):
         if self._idle:
             self._idle = False
             self.link.send(Idle(RUNNING))
+        if self._strangers:                        # which may wait for this work's end, or it for theirs
+            self._look_by(time.perf_counter_ns() + PATIENCE)
 
     def _give_turn(self) -> bool:
         """Let another thread take in work; False if this one does not have the turn.  The lock is held."""
@@ -220,10 +225,9 @@ class Worker(Owner):
             threading.Thread(target=self._help, name="microscoop-tasks", daemon=True).start()
 
     def _lend_turn(self) -> None:
-        """A thread of the user's waits, and perhaps the task at work for that thread: let another thread run what is
-        in the queue, unless the one that has the turn is free to.  The lock is held."""
-        if not self._idle and self.items and not self._lent:
-            self._lent = True
+        """Threads of the user's wait, and perhaps each task at work for one of them: let another thread take in work,
+        unless the one that has the turn is free to.  The lock is held."""
+        if self._busy <= self._strangers and (self.items or self._flying) and self._holder and not self._idle:
             self._hand_turn_on()
 
     def _help(self) -> None:
@@ -265,8 +269,9 @@ class Worker(Owner):
             with self.lock:
                 if ready():
                     return True
-                self._lend_turn()
                 self._strangers += 1
+                self._lend_turn()
+                self._look_by(time.perf_counter_ns() + PATIENCE)
                 self._unguarded.notify_all()
             try:
                 return super().wait(ready, watched, timeout)
@@ -314,6 +319,7 @@ class Worker(Owner):
             if ready():
                 return True
             mine = self._give_turn()
+            self._busy -= 1
             if mine:
                 for run in self._runs:
                     self._flush(run)
@@ -322,8 +328,9 @@ class Worker(Owner):
         try:
             return super().wait(ready, watched, timeout)
         finally:
-            if mine:
-                with self.lock:
+            with self.lock:
+                self._busy += 1
+                if mine:
                     self._take_turn()
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
 
@@ -627,6 +634,9 @@ class Worker(Owner):
                 self._looks = min(self._looks, self._since + TICK)
             elif self._inbox and self._until:
                 self._looks = min(self._looks, self._until)
+            if self._strangers and not self._idle:
+                self._lend_turn()
+                self._looks = min(self._looks, now + PATIENCE)
             return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
 
     def _look_by(self, moment: int) -> None:

@@ -436,6 +436,21 @@ def children_of_a_thread():
     return found
 
 
+def child_of_a_patient_thread(number):
+    """The thread does not wait before its child has gone to the broker."""
+    found = []
+
+    def work():
+        children = [pool.submit(square, number), pool.submit(square, number)]
+        time.sleep(0.05)
+        found.extend(child.result() for child in children)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(LIMIT / 2)
+    return found
+
+
 def unread_child_fails():
     pool.submit(fail, ValueError("nobody reads this"))
     return pool.submit(square, 3).result()
@@ -1492,6 +1507,10 @@ class Nesting(Case):
 
     def test_a_users_own_thread_inside_a_task_may_wait(self):
         self.assertEqual(pool.submit(children_of_a_thread).result(), [14])
+
+    def test_users_own_threads_may_wait_in_as_many_tasks_as_there_are_workers(self):
+        self.assertEqual(list(pool.map(child_of_a_patient_thread, range(2 * WORKERS))),
+                         [[number ** 2] * 2 for number in range(2 * WORKERS)])
 
     def test_a_future_does_not_pickle_and_says_what_to_do(self):
         future = pool.submit(square, 2)
