@@ -36,7 +36,7 @@ DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
 NEVER = 1 << 62            # nanoseconds: later than any look
 TENFOLD = 10               # a block that lasts so many times longer than planned gives its rest back
-PATIENCE = 10_000_000      # nanoseconds; nothing that lasts less is given back
+PATIENCE = 10_000_000      # nanoseconds: nothing that lasts less is given back, nor are its results sent on before
 
 
 def flush_output() -> None:
@@ -434,7 +434,7 @@ class Worker(Owner):
             run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
             run.slot = self._slots.pop() if self._slots else 0
             if block.items > 1:
-                self._look_by(run.began + TICK)
+                self._look_by(run.began + PATIENCE)
         if before is None:
             self._take_up_guards()
         note, at = run.note, run.slot
@@ -617,7 +617,7 @@ class Worker(Owner):
             self.do_later()
             now = time.perf_counter_ns()
             for run in self._runs:
-                if len(run.done) > run.sent and now - run.since > PATIENCE // 2:
+                if len(run.done) > run.sent and now - run.since > PATIENCE:
                     self._flush(run)
                 if now - run.began > max(TENFOLD * run.block.planned * 1000, PATIENCE):
                     self._shrink(run)
@@ -629,7 +629,7 @@ class Worker(Owner):
                 self.feed()
             self._looks = NEVER
             if any(len(run.numbers) > 1 for run in self._runs):
-                self._looks = now + TICK
+                self._looks = now + PATIENCE
             if self.queue:
                 self._looks = min(self._looks, self._since + TICK)
             elif self._inbox and self._until:

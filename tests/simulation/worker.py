@@ -314,7 +314,7 @@ class Worker(Owner):
         """Send on what should not wait for the task at work."""
         now = self.world.now
         for run in self.runs:
-            if len(run.done) > run.sent and now - run.since > PATIENCE / 2:
+            if len(run.done) > run.sent and now - run.since > PATIENCE:
                 self._flush(run)
             if now - run.began > max(TENFOLD * run.block.planned / 1e6, PATIENCE):
                 self._shrink(run)
