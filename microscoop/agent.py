@@ -54,7 +54,6 @@ from .protocol import (
     decode,
     encode,
 )
-from .record import Record
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
@@ -71,14 +70,27 @@ ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors
 Begun = Tuple[int, int, int]      # owner, call, item
 
 
-class Child(Record):
+class Child:
     """A process that this agent has forked."""
-    process: int
-    pid: int
-    kind: int
-    note: mmap.mmap            # the items that it is on
-    lifeline: int              # as long as we hold this, it lives
-    port: Optional[Port]
+
+    def __init__(self, process: int, pid: int, kind: int, note: mmap.mmap, lifeline: int, port: Optional[Port]) -> None:
+        self.process, self.pid, self.kind, self.port = process, pid, kind, port
+        self.note = note                               # the items that it is on
+        self.lifeline = lifeline                       # as long as we hold this, it lives
+        self.stopped: Optional[float] = None           # since when
+        self.since: Dict[Begun, float] = {}            # the items that it is on, and since when
+        self.overdue: List[Begun] = []                 # the items for which it is being ended
+
+    def on(self) -> List[Begun]:
+        """The items that it is on, or was when it died."""
+        with memoryview(self.note) as raw, raw.cast("Q") as numbers:
+            return [tuple(numbers[i:i + 3])  # type: ignore[misc]
+                    for i in range(0, len(numbers) - 2, 3) if numbers[i]]
+
+    def end(self) -> None:
+        """SIGKILL for it, which was not reaped yet, and for its group if it leads one."""
+        _kill(os.killpg, self.pid)
+        _kill(os.kill, self.pid)
 
 
 class Agent:
@@ -90,9 +102,6 @@ class Agent:
         self._held = held                              # descriptors that only we shall hold open
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
-        self._stopped: Dict[int, float] = {}           # process -> when it was stopped
-        self._since: Dict[int, Dict[Begun, float]] = {}    # process -> the items that it is on, and since when
-        self._overdue: Dict[int, List[Begun]] = {}     # process -> the items for which it is being ended
         self._guarded: Dict[int, Guard] = {}           # the launcher's ssh processes, each with its directory
         self._streams = _line_buffered()
         self._program = program.compiled(settings.script) if settings.script else None     # once for all workers
@@ -160,7 +169,7 @@ class Agent:
 
     def _kill(self, message: Kill) -> None:
         if message.process in self._children:
-            _end_process(self._children[message.process])
+            self._children[message.process].end()
 
     def last_words(self, text: str) -> None:
         """One line for the user, when all else is done; the head waits for our end."""
@@ -226,15 +235,8 @@ class Agent:
             for end in ends:
                 os.close(end)
             return None
-        port = Port(process, near, *pipes)
         self._send(Up(process, pid))
-        self._read(port)
-        return port
-
-    def _read(self, port: Port) -> None:
-        self.loop.read(port.channel.reader, lambda: self._up(port))
-        for pipe in port.pipes:
-            self.loop.read(pipe, lambda: self._print(port, True))
+        return Port(self.loop, process, (near, *pipes), self._said, self._print, self._silent)
 
     def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
                 note: mmap.mmap) -> NoReturn:
@@ -265,7 +267,7 @@ class Agent:
         for other in self._children.values():
             ours.add(other.lifeline)
             if other.port is not None:
-                ours.update((other.port.channel.reader, *other.port.pipes))
+                ours.update(other.port.descriptors())
         if self._passing is not None:
             ours.add(self._passing.detach())
         for descriptor in ours:
@@ -273,25 +275,16 @@ class Agent:
 
     # What the processes say and print; only where nothing is passed on
 
-    def _up(self, port: Port) -> None:
-        spoiled = ""
-        try:
-            frames: Sequence[bytes] = port.frames()
-        except (EOFError, OSError):
-            self.loop.forget(port.channel.reader)      # its end is told by waitpid
-            return
-        except ProtocolError as error:                 # the head has it ended
-            self.loop.forget(port.channel.reader)
-            frames, spoiled = error.before, str(error)
-        self._print(port, not port.rests(frames))
-        for frame in frames:
-            asked = about_kept(frame)
-            if isinstance(asked, Pull):
-                self._cache.pull(port.process, asked)
-            else:
-                self._pass_up(port.process, frame)
-        if spoiled:
-            self._send(Garbled(port.process, spoiled.encode()))
+    def _said(self, port: Port, frame: bytes) -> None:
+        asked = about_kept(frame)
+        if isinstance(asked, Pull):
+            self._cache.pull(port.process, asked)
+        else:
+            self._pass_up(port.process, frame)
+
+    def _silent(self, port: Port, why: str) -> None:
+        if why:                                        # else waitpid tells its end
+            self._send(Garbled(port.process, why.encode()))
 
     def _pass_up(self, process: int, frame: bytes) -> None:
         self.loop.send(self._channel, encode(Relay(process, frame)), frame[0] == LATER)
@@ -304,26 +297,22 @@ class Agent:
     def _pass_down(self, process: int, frame: bytes) -> None:
         target = self._children.get(process)
         if target is not None and target.port is not None:
-            target.port.send(self.loop, frame)
+            target.port.send(frame)
 
-    def _print(self, port: Port, whole: bool) -> None:
-        before = list(port.pipes)
-        for stream, text in port.printed(whole):
-            self._unprinted += len(text)
-            self._send(Print(port.process, stream, text))
-        for pipe in before:
-            if pipe not in port.pipes or self._unprinted > UNPRINTED:
-                self.loop.forget(pipe)                 # closed, or the head is slow to print
-        if before and self._unprinted > UNPRINTED:     # then what it says comes slowly, too
-            self.loop.forget(port.channel.reader)
-            self.loop.flush(port.channel)              # it is written all the same
+    def _print(self, port: Port, stream: int, text: bytes) -> None:
+        self._unprinted += len(text)
+        self._send(Print(port.process, stream, text))
+        if self._unprinted > UNPRINTED:                # the head is slow to print: then what it says comes slowly, too
+            port.watch(False)
+            port.hear(False)
 
     def _printed(self, message: Printed) -> None:
         self._unprinted -= message.size
         if self._unprinted <= UNPRINTED:
             for one in self._children.values():
                 if one.port is not None:
-                    self._read(one.port)
+                    one.port.watch(True)
+                    one.port.hear(True)
 
     # Deaths
 
@@ -342,52 +331,44 @@ class Agent:
 
     def _changed(self, one: Child, status: int) -> None:
         if os.WIFSTOPPED(status):
-            self._stopped[one.process] = time.monotonic()
+            one.stopped = time.monotonic()
             if one.kind == WORKER:
-                self.loop.after(STOPPED, lambda: self._replace(one.process))
+                self.loop.after(STOPPED, lambda: self._replace(one))
         elif os.WIFCONTINUED(status):
-            self._stopped.pop(one.process, None)
+            one.stopped = None
         else:
-            self._buried(one, status)
+            self._bury(one, status)
 
-    def _replace(self, process: int) -> None:
+    def _replace(self, one: Child) -> None:
         """A worker that was stopped and not continued since is of no use."""
-        since = self._stopped.get(process)
-        if since is not None and process in self._children and time.monotonic() - since >= STOPPED - 0.5:
-            _end_process(self._children[process])
+        since = one.stopped
+        if since is not None and one.process in self._children and time.monotonic() - since >= STOPPED - 0.5:
+            one.end()
 
     def _watch_tasks(self, limit: float) -> None:
         """End the workers whose task runs longer than this many seconds."""
         now = time.monotonic()
         for one in self._children.values():
-            before = self._since.get(one.process, {})
-            since = self._since[one.process] = {item: before.get(item, now) for item in _noted(one.note)}
-            overdue = [item for item, began in since.items() if now - began > limit]
-            if overdue and one.process not in self._overdue:
-                self._overdue[one.process] = overdue
-                _end_process(one)
+            one.since = {item: one.since.get(item, now) for item in one.on()}
+            overdue = [item for item, began in one.since.items() if now - began > limit]
+            if overdue and not one.overdue:
+                one.overdue = overdue
+                one.end()
         self.loop.after(min(limit / 4, 1.0), lambda: self._watch_tasks(limit))
 
-    def _buried(self, one: Child, status: int) -> None:
+    def _bury(self, one: Child, status: int) -> None:
         del self._children[one.process]
-        self._stopped.pop(one.process, None)
         if self._own_group(one.kind):
             _kill(os.killpg, one.pid)                  # what it forked goes with it
         os.close(one.lifeline)
         self._cache.gone(one.process)
         if one.port is not None:
             for frame in one.port.last():
-                self.loop.send(self._channel, encode(Relay(one.process, frame)), False)
-            self._print(one.port, False)
-            self.loop.drop(one.port.channel)
-            for pipe in list(one.port.pipes):
-                self.loop.forget(pipe)
+                self._send(Relay(one.process, frame))
             one.port.close()
-        overdue = self._overdue.pop(one.process, [])
-        begun = overdue + [item for item in _noted(one.note) if item not in overdue]
+        begun = one.overdue + [item for item in one.on() if item not in one.overdue]
         one.note.close()
-        self._since.pop(one.process, None)
-        self._send(Died(one.process, status, len(overdue), b"".join(BEGUN.pack(*item) for item in begun)))
+        self._send(Died(one.process, status, len(one.overdue), b"".join(BEGUN.pack(*item) for item in begun)))
 
     def _guard(self, message: Guard) -> None:
         self._guarded[message.start] = message
@@ -414,7 +395,7 @@ class Agent:
     def _end_all(self) -> None:
         """Whatever happens to us, nothing of ours stays behind."""
         for one in self._children.values():
-            _end_process(one)
+            one.end()
         for one in self._children.values():
             os.waitpid(one.pid, 0)
             os.close(one.lifeline)
@@ -430,12 +411,6 @@ def _set_group(pid: int) -> None:
         os.setpgid(pid, pid)
     except (PermissionError, ProcessLookupError):      # it has done so and gone on, or has ended already
         return
-
-
-def _end_process(one: Child) -> None:
-    """SIGKILL for a process that was not reaped yet, and for its group if it leads one."""
-    _kill(os.killpg, one.pid)
-    _kill(os.kill, one.pid)
 
 
 def _kill(kill: Callable[[int, int], None], pid: int, number: int = signal.SIGKILL) -> bool:
@@ -474,12 +449,6 @@ def _line_buffered() -> List[Any]:
     return [open(number, "w", buffering=1, encoding=getattr(stream, "encoding", "utf-8"),
                  errors=getattr(stream, "errors", "backslashreplace"), closefd=False)
             for number, stream in ((1, sys.stdout), (2, sys.stderr))]
-
-
-def _noted(note: mmap.mmap) -> List[Begun]:
-    """The (owner, call, item) that a process was on when it died."""
-    with memoryview(note) as raw, raw.cast("Q") as numbers:
-        return [tuple(numbers[i:i + 3]) for i in range(0, len(numbers) - 2, 3) if numbers[i]]  # type: ignore[misc]
 
 
 # How an agent begins -------------------------------------------------------------------------------------------------

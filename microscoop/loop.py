@@ -16,8 +16,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._readers: Dict[int, Callable[[], None]] = {}
-        self._writers: Dict[int, Callable[[], None]] = {}
+        self._callbacks: Dict[int, Dict[int, Callable[[], None]]] = {READ: {}, WRITE: {}}      # by descriptor
         self._dirty: Set[Channel] = set()
         self._timers: List[Tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -27,27 +26,25 @@ class Loop:
         fileno = getattr(self._selector, "fileno", None)   # kqueue and epoll have one, poll and select none
         return [fileno()] if fileno else []
 
-    def read(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Call back whenever it can be read."""
-        self._readers[descriptor] = callback
-        self._update(descriptor)
+    def read(self, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
+        """Call back whenever it can be read; None: no more."""
+        self._set(READ, descriptor, callback)
 
     def write(self, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
         """Call back whenever it can be written; None: no more."""
-        if callback is None:
-            self._writers.pop(descriptor, None)
-        else:
-            self._writers[descriptor] = callback
-        self._update(descriptor)
+        self._set(WRITE, descriptor, callback)
 
     def forget(self, descriptor: int) -> None:
         """Before it is closed."""
-        self._readers.pop(descriptor, None)
-        self._writers.pop(descriptor, None)
-        self._update(descriptor)
+        self.read(descriptor, None)
+        self.write(descriptor, None)
 
-    def _update(self, descriptor: int) -> None:
-        events = READ * (descriptor in self._readers) | WRITE * (descriptor in self._writers)
+    def _set(self, kind: int, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
+        if callback is None:
+            self._callbacks[kind].pop(descriptor, None)
+        else:
+            self._callbacks[kind][descriptor] = callback
+        events = sum(kind for kind, callbacks in self._callbacks.items() if descriptor in callbacks)
         known = self._selector.get_map().get(descriptor)
         if known is None:
             if events:
@@ -74,7 +71,7 @@ class Loop:
         except OSError:                            # the reading side sees the end, and says so
             channel.discard()
             done = True
-        if not done or channel.writer in self._writers:
+        if not done or channel.writer in self._callbacks[WRITE]:
             self.write(channel.writer, None if done else lambda: self.flush(channel))
 
     def drop(self, channel: Channel) -> None:
@@ -91,8 +88,8 @@ class Loop:
             left = max(self._timers[0][0] - time.monotonic(), 0)
             seconds = left if seconds is None else min(left, seconds)
         for key, events in self._selector.select(seconds):
-            for kind, table in ((READ, self._readers), (WRITE, self._writers)):
-                callback = table.get(key.fd) if events & kind else None
+            for kind, callbacks in self._callbacks.items():
+                callback = callbacks.get(key.fd) if events & kind else None
                 if callback is not None:
                     callback()
         while self._timers and self._timers[0][0] <= time.monotonic():

@@ -6,7 +6,7 @@ What a process printed is read before what it says next on its socket, so output
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, Sequence
 
 from .channel import Channel
 from .loop import Loop
@@ -19,20 +19,65 @@ LINE_LIMIT = 1 << 18        # bytes of a line without an end that are kept back;
 class Port:
     """One process, seen from whoever reads it."""
 
-    def __init__(self, process: int, sock: int, out: int, err: int) -> None:
+    def __init__(self, loop: Loop, process: int, ends: Sequence[int], said: Callable[[Port, bytes], None],
+                 printed: Callable[[Port, int, bytes], None], silent: Callable[[Port, str], None]) -> None:
+        """ends: of its socket, and of the pipes of its stdout and stderr, if it has any.
+
+        said: (a frame); printed: (1 or 2 for stdout or stderr, text); silent: it is heard no more, since it has closed
+        its socket or, if there is a text, since what it says is not our protocol."""
+        sock, *pipes = ends
         self.process = process
-        self.channel = Channel(sock, sock, SAID_LIMIT, "process %d" % process)
-        self.pipes: Dict[int, int] = {out: 1, err: 2} if out >= 0 else {}
+        self._loop, self._said, self._printed, self._silent = loop, said, printed, silent
+        self._channel = Channel(sock, sock, SAID_LIMIT, "process %d" % process)
+        self._pipes: Dict[int, int] = dict(zip(pipes, (1, 2)))
         self._tails: Dict[int, bytes] = {1: b"", 2: b""}
         self._blocks = 0           # that it was sent
-        for pipe in self.pipes:
+        for pipe in pipes:
             os.set_blocking(pipe, False)
+        self.hear(True)
+        self.watch(True)
 
-    def printed(self, whole: bool) -> Iterator[Tuple[int, bytes]]:
-        """What it has written so far, as (stream, text): `whole` lines only, or the unfinished last one too.
+    def descriptors(self) -> Sequence[int]:
+        """What a forked child must close."""
+        return [self._channel.reader, *self._pipes]
+
+    def send(self, frame: bytes) -> None:
+        """Tell it something; pieces of streams wait for all else."""
+        self._blocks += frame[0] == BLOCK
+        self._loop.send(self._channel, frame, frame[0] == LATER)
+
+    def hear(self, whether: bool) -> None:
+        """Take in what it says, from now on; or let it wait."""
+        self._loop.read(self._channel.reader, self._take_in if whether else None)
+
+    def watch(self, whether: bool) -> None:
+        """Take in what it prints, from now on; or let it wait."""
+        for pipe in self._pipes:
+            self._loop.read(pipe, self._take_in_lines if whether else None)
+
+    def _take_in(self) -> None:
+        spoiled = ""
+        try:
+            frames: Sequence[bytes] = self._channel.receive()
+        except (EOFError, OSError):
+            self.hear(False)
+            self._silent(self, "")
+            return
+        except ProtocolError as error:
+            self.hear(False)
+            frames, spoiled = error.before, str(error)
+        rests = any(idles(frame, self._blocks) for frame in frames)    # then nothing ends its last line for now
+        self._take_in_lines(not rests)
+        for frame in frames:
+            self._said(self, frame)
+        if spoiled:
+            self._silent(self, spoiled)
+
+    def _take_in_lines(self, whole: bool = True) -> None:
+        """What it has written so far: `whole` lines only, or the unfinished last one too.
 
         A line longer than LINE_LIMIT comes in parts."""
-        for pipe, stream in list(self.pipes.items()):
+        for pipe, stream in list(self._pipes.items()):
             try:
                 data = os.read(pipe, PRINT_LIMIT)
             except BlockingIOError:
@@ -46,26 +91,14 @@ class Port:
                 cut = len(text)
             self._tails[stream] = text[cut:]
             if cut:
-                yield stream, text[:cut]
-
-    def send(self, loop: Loop, frame: bytes) -> None:
-        """Tell it something; pieces of streams wait for all else."""
-        self._blocks += frame[0] == BLOCK
-        loop.send(self.channel, frame, frame[0] == LATER)
-
-    def rests(self, frames: Iterable[bytes]) -> bool:
-        """Whether it says here that it has nothing to run, and nothing is on its way."""
-        return any(idles(frame, self._blocks) for frame in frames)
-
-    def frames(self) -> List[bytes]:
-        """What it says.  Raises EOFError or OSError when it has gone, ProtocolError."""
-        return self.channel.receive()
+                self._printed(self, stream, text[:cut])
 
     def last(self) -> Iterator[bytes]:
-        """All that is left to read from a process that has ended, as far as it makes sense."""
+        """All that is left to read from a process that has ended: its output first, then the frames that make sense."""
+        self._take_in_lines(False)
         while True:
             try:
-                frames = self.frames()
+                frames = self._channel.receive()
             except ProtocolError as error:
                 yield from error.before
                 return
@@ -76,11 +109,13 @@ class Port:
             yield from frames
 
     def _close(self, pipe: int) -> None:
+        self._loop.forget(pipe)
         os.close(pipe)
-        del self.pipes[pipe]
+        del self._pipes[pipe]
 
     def close(self) -> None:
         """Close all three."""
-        for pipe in list(self.pipes):
+        for pipe in list(self._pipes):
             self._close(pipe)
-        os.close(self.channel.reader)
+        self._loop.drop(self._channel)
+        os.close(self._channel.reader)

@@ -7,7 +7,7 @@ before is out, however slow the reader: output comes out before results do.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
 
 from . import broker
 from .errors import Status
@@ -19,17 +19,21 @@ from .report import FULL, Outlet
 if TYPE_CHECKING:
     from .machines import Machine
 
+Mark = Tuple[Outlet, int]  # up to where what a process printed is queued there
 
-class Trail:
-    """What a process printed that still waits for a slow reader, and what it has said since: that waits, too."""
 
-    def __init__(self) -> None:
-        self.marks: Dict[Outlet, int] = {}         # up to where what it printed is queued
-        self.frames: Deque[Tuple[Dict[Outlet, int], bytes]] = deque()   # each with the marks that must be out before
+class Process:
+    """One process, from its start until it is buried."""
+    __slots__ = ("machine", "port", "expelled", "backlog")
+
+    def __init__(self, machine: Machine, port: Optional[Port]) -> None:
+        self.machine, self.port = machine, port    # a port on this machine only
+        self.expelled = False
+        self.backlog: Deque[Union[Mark, bytes]] = deque()      # what it said, behind what must be out before
 
 
 class Processes:
-    """Where each process is, by its number."""
+    """All of them, by their numbers."""
 
     def __init__(self, loop: Loop, outlets: Dict[int, Outlet], heard: Callable[[int, Message], None],
                  spoiled: Callable[[Machine, int, object], None], ended: Callable[[int, int], None]) -> None:
@@ -37,148 +41,123 @@ class Processes:
         self._heard = heard                        # (process, message)
         self._spoiled = spoiled                    # (its machine, process, why): it does not keep to the protocol
         self._ended = ended                        # (process, status): its socket has closed; most have an agent
-        self._where: Dict[int, Machine] = {}
-        self._ports: Dict[int, Port] = {}          # of those on this machine
-        self._trails: Dict[int, Trail] = {}        # of those whose output waits
+        self._all: Dict[int, Process] = {}
 
-    def enter(self, machine: Machine, process: int) -> None:
-        """It runs there."""
-        self._where[process] = machine
-
-    def enter_here(self, machine: Machine, port: Port) -> None:
-        """It runs on this machine, and this is its near end."""
-        self._ports[port.process] = port
-        self._read_words(port)
-        self._read_pipes(port)
-        self.enter(machine, port.process)
+    def enter(self, machine: Machine, process: int, ends: Sequence[int] = ()) -> None:
+        """It runs there; ends: its near ends, if that is this machine."""
+        port = Port(self._loop, process, ends, self._said, self._printed, self._silent) if ends else None
+        self._all[process] = Process(machine, port)
 
     def send(self, process: int, message: Message) -> None:
         """Tell a process something, unless it is gone."""
-        machine, port = self._where.get(process), self._ports.get(process)
-        frame = encode(message)
-        if machine is not None and port is not None:
-            port.send(self._loop, frame)
-        elif machine is not None and machine.channel is not None:
-            self._loop.send(machine.channel, encode(Relay(process, frame)), frame[0] == LATER)
+        one, frame = self._all.get(process), encode(message)
+        if one is None or one.expelled:
+            return
+        if one.port is not None:
+            one.port.send(frame)
+        elif one.machine.channel is not None:
+            self._loop.send(one.machine.channel, encode(Relay(process, frame)), frame[0] == LATER)
 
     def expel(self, machine: Machine, process: int) -> bool:
         """Hear it no more; False if it is gone already."""
-        if self._where.get(process) is not machine:
+        one = self._all.get(process)
+        if one is None or one.machine is not machine or one.expelled:
             return False
-        del self._where[process]
-        if process in self._ports:
-            self._loop.forget(self._ports[process].channel.reader)
+        one.expelled = True
+        if one.port is not None:
+            one.port.hear(False)
         return True
 
-    def bury(self, machine: Machine, process: int) -> None:
-        """It has ended: take in what it still had to say and to print."""
-        port = self._ports.get(process)
-        if port is not None:
-            for frame in port.last():
+    def bury(self, machine: Machine, process: int) -> bool:
+        """It has ended: take in what it still had to print and to say.  Whether it was expelled."""
+        one = self._all.get(process)
+        if one is None:
+            return False
+        if one.port is not None:
+            for frame in one.port.last():
                 self.hear(machine, process, frame)
-            self._print(port, False)
-        self._hear_out(process)
-        if port is not None:
-            del self._ports[process]
-            for pipe in list(port.pipes):
-                self._loop.forget(pipe)
-            self._loop.drop(port.channel)
-            port.close()
-        self._where.pop(process, None)
+            one.port.close()
+        self._hear_out(process, one)
+        del self._all[process]
+        return one.expelled
 
     def bury_all(self, machine: Machine) -> None:
         """Its host is lost."""
-        for process in [process for process in self._trails if self._where.get(process) is machine]:
-            self._hear_out(process)
-        self._where = {process: other for process, other in self._where.items() if other is not machine}
+        for process, one in list(self._all.items()):
+            if one.machine is machine:
+                self._hear_out(process, one)
+                del self._all[process]
 
     # On this machine
 
-    def _read_words(self, port: Port) -> None:
-        self._loop.read(port.channel.reader, lambda: self._said(port))
+    def _said(self, port: Port, frame: bytes) -> None:
+        one = self._all[port.process]
+        self.hear(one.machine, port.process, frame)
 
-    def _read_pipes(self, port: Port) -> None:
-        for pipe in port.pipes:
-            self._loop.read(pipe, lambda: self._print(port, True))
+    def _printed(self, port: Port, stream: int, text: bytes) -> None:
+        outlet = self.put_out(port.process, stream, text)
+        if outlet.waiting > FULL:
+            port.watch(False)
+            outlet.when_relieved(lambda: port.watch(True))
 
-    def _said(self, port: Port) -> None:
-        machine, spoiled = self._where[port.process], None
-        try:
-            frames: Sequence[bytes] = port.frames()
-        except (EOFError, OSError):
-            self._loop.forget(port.channel.reader)     # the agent tells its end
-            self._ended(port.process, Status.OK)
-            return
-        except ProtocolError as error:
-            frames, spoiled = error.before, error
-        self._print(port, not port.rests(frames))
-        for frame in frames:
-            self.hear(machine, port.process, frame)
-        if spoiled is not None:
-            self._spoiled(machine, port.process, spoiled)
-
-    def _print(self, port: Port, whole: bool) -> None:
-        before = list(port.pipes)
-        for stream, text in port.printed(whole):
-            outlet = self.put_out(port.process, stream, text)
-            if outlet.waiting > FULL:                  # read on when its reader has caught up
-                outlet.when_relieved(lambda: self._read_pipes(port))
-                for pipe in port.pipes:
-                    self._loop.forget(pipe)
-        for pipe in before:
-            if pipe not in port.pipes:
-                self._loop.forget(pipe)
+    def _silent(self, port: Port, why: str) -> None:
+        if why:
+            self._spoiled(self._all[port.process].machine, port.process, why)
+        else:
+            self._ended(port.process, Status.OK)       # for most, the agent tells their end
 
     # On any
 
     def put_out(self, process: int, stream: int, text: bytes) -> Outlet:
         """Write what it printed; where to."""
-        outlet = self._outlets[stream]
+        outlet, one = self._outlets[stream], self._all.get(process)
         outlet.write(text)
-        if outlet.waiting:
-            self._trails.setdefault(process, Trail()).marks[outlet] = outlet.queued
+        if outlet.waiting and one is not None:
+            one.backlog.append((outlet, outlet.queued))
+            if len(one.backlog) == 1:
+                self._catch_up(process, one)
         return outlet
 
     def hear(self, machine: Machine, process: int, frame: bytes) -> None:
-        """A frame of a process; if what it printed before is not out yet, it waits for that."""
-        trail = self._trails.get(process)
-        if trail is None:
-            self._decode(machine, process, frame)
+        """A frame of a process of that machine; if what it printed before is not out yet, it waits for that."""
+        one = self._all.get(process)
+        if one is None or one.machine is not machine:
             return
-        trail.frames.append((dict(trail.marks), frame))
-        if len(trail.frames) == 1:
-            self._catch_up(machine, process)
+        if not one.backlog:
+            self._decode(process, one, frame)
+            return
+        one.backlog.append(frame)
+        if one.port is not None:
+            one.port.hear(False)
 
-    def _catch_up(self, machine: Machine, process: int) -> None:
-        """Hear what needs to wait no more; a process of this machine is not read meanwhile."""
-        trail, port = self._trails.get(process), self._ports.get(process)
-        while trail is not None and trail.frames:
-            for outlet, mark in trail.frames[0][0].items():
-                if not outlet.is_out(mark):
-                    outlet.when_out(mark, lambda: self._catch_up(machine, process))
-                    if port is not None:
-                        self._loop.forget(port.channel.reader)
-                        self._loop.flush(port.channel)  # it is written all the same
-                    return
-            self._decode(machine, process, trail.frames.popleft()[1])
-        if trail is not None and all(outlet.is_out(mark) for outlet, mark in trail.marks.items()):
-            self._trails.pop(process, None)
-        if port is not None and self._where.get(process) is machine:
-            self._read_words(port)
+    def _catch_up(self, process: int, one: Process) -> None:
+        """Hear what needs to wait no more, and then what it says from now on."""
+        while one.backlog:
+            first = one.backlog[0]
+            if isinstance(first, bytes):
+                one.backlog.popleft()
+                self._decode(process, one, first)
+            elif first[0].is_out(first[1]):
+                one.backlog.popleft()
+            else:
+                first[0].when_out(first[1], lambda: self._catch_up(process, one))
+                return
+        if one.port is not None and not one.expelled and self._all.get(process) is one:
+            one.port.hear(True)
 
-    def _hear_out(self, process: int) -> None:
+    def _hear_out(self, process: int, one: Process) -> None:
         """It is gone: hear what it said, whether its output is out or not."""
-        trail, machine = self._trails.pop(process, None), self._where.get(process)
-        for _, frame in trail.frames if trail is not None else ():
-            self._decode(machine, process, frame)
+        backlog, one.backlog = one.backlog, deque()
+        for frame in backlog:
+            if isinstance(frame, bytes):
+                self._decode(process, one, frame)
 
-    def _decode(self, machine: Optional[Machine], process: int, frame: bytes) -> None:
-        """A frame of a process, which must be one of that machine."""
-        if machine is None or self._where.get(process) is not machine:
+    def _decode(self, process: int, one: Process, frame: bytes) -> None:
+        if one.expelled:
             return
         try:
             message = decode(frame, broker.SAID)
         except ProtocolError as error:
-            self._spoiled(machine, process, error)
+            self._spoiled(one.machine, process, error)
         else:
             self._heard(process, message)

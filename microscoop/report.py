@@ -59,34 +59,39 @@ class Outlet:
         self._loop, self._descriptor = loop, descriptor
         self._queue: Deque[memoryview] = deque()
         self.heralds: List[Callable[[bytes], None]] = []   # of leaves: told what is about to be written
-        self.waiting = 0
-        self.queued = 0                            # bytes that were ever queued; less `waiting`, they are out
+        self.queued = self._out = 0                # bytes that ever were queued, and that are written or lost
         self.failure = ""                          # why something is lost, unless nobody reads
-        self._relieved: List[Callable[[], None]] = []
         self._awaited: List[Tuple[int, Callable[[], None]]] = []
         try:
             self._file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         except OSError:                            # it was closed before we began
             self._file = True
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for a slow reader."""
+        return self.queued - self._out
+
     def write(self, text: bytes) -> None:
         """Queue it, and write what can be written at once."""
         self._queue.append(memoryview(text))
-        self.waiting += len(text)
         self.queued += len(text)
         self.flush()
 
-    def when_relieved(self, callback: Callable[[], None]) -> None:
-        """Call back once less than FULL waits."""
-        self._relieved.append(callback)
-
     def is_out(self, mark: int) -> bool:
         """Whether what was `queued` up to there is written, or lost since nobody reads."""
-        return mark <= self.queued - self.waiting
+        return mark <= self._out
 
     def when_out(self, mark: int, callback: Callable[[], None]) -> None:
-        """Call back once it is out."""
-        self._awaited.append((mark, callback))
+        """Call back once it is out: now, or later."""
+        if self.is_out(mark):
+            callback()
+        else:
+            self._awaited.append((mark, callback))
+
+    def when_relieved(self, callback: Callable[[], None]) -> None:
+        """Call back once all that is queued now is out, but for FULL bytes: whoever prints may go on then."""
+        self.when_out(self.queued - FULL, callback)
 
     def flush(self, seconds: float = 0) -> None:
         """Write while the reader takes it, waiting up to so many seconds for that."""
@@ -100,23 +105,17 @@ class Outlet:
                 if error.errno not in NOBODY_READS:
                     self.failure = str(error.strerror)
                 self._queue.clear()
-                self.waiting = 0
+                self._out = self.queued
                 break
-            self.waiting -= count
+            self._out += count
             self._queue[0] = self._queue[0][count:]
             if not self._queue[0]:
                 self._queue.popleft()
         if not self._file:
             self._loop.write(self._descriptor, self.flush if self._queue else None)
-        if self._relieved and self.waiting < FULL:
-            relieved, self._relieved = self._relieved, []
-            for callback in relieved:
-                callback()
-        if self._awaited:
-            due = [callback for mark, callback in self._awaited if self.is_out(mark)]
-            self._awaited = [entry for entry in self._awaited if not self.is_out(entry[0])]
-            for callback in due:
-                callback()
+        awaited, self._awaited = self._awaited, []
+        for mark, callback in awaited:
+            self.when_out(mark, callback)
 
 
 def _lines(text: memoryview) -> memoryview:

@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from socket import socket
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional, Sequence, Set
 
 from . import __version__, agent, broker, hooks
 from .balance import Balance
@@ -30,7 +30,6 @@ from .hosts import distribution_lines, total, usable_cores
 from .job import Job
 from .loop import Loop
 from .machines import Machine, Machines
-from .ports import Port
 from .processes import Processes
 from .protocol import (
     BEGUN,
@@ -50,7 +49,7 @@ from .protocol import (
     Spawn,
     Up,
 )
-from .report import FULL, Outlet, Reporter
+from .report import Outlet, Reporter
 
 SPOILED = "written to the descriptor that leads to its launcher"
 EARLY = 8                  # workers that are forked before the script begins; each fork takes about 2 ms
@@ -78,7 +77,8 @@ class Server:
             broker.Start: self._start_process, broker.LeaveOut: self._leave_out, broker.Over: self._over}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
             Relay: lambda machine, relay: self._processes.hear(machine, relay.process, relay.body),
-            Up: self._up, Died: self._died, Print: self._printed, Ping: self._pong,
+            Up: lambda machine, up: self._enter(machine, up.process, up.pid),
+            Died: self._died, Print: self._printed, Ping: self._pong,
             Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
             Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
         self._processes = Processes(self._loop, self._outlets, lambda process, message: self.handle(
@@ -93,7 +93,6 @@ class Server:
         self._finished = False                     # the origin has ended by itself: all output is to come out
         self._hurried = 0                          # the signal that came while the run was ending
         self._said_once: Set[str] = set()
-        self._expelled: Set[int] = set()           # processes that did not keep to the protocol
         self._doubtful = 0                         # hosts that are left out, not said yet
 
     def run(self) -> int:
@@ -153,12 +152,7 @@ class Server:
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
-        process, pid, ends = agent.receive_ends(self._arrivals)
-        self._enter_here(Port(process, *ends) if len(ends) == 3 else Port(process, ends[0], -1, -1), pid)
-
-    def _enter_here(self, port: Port, pid: int) -> None:
-        self._processes.enter_here(self._machines.head, port)
-        self._up(self._machines.head, Up(port.process, pid))
+        self._enter(self._machines.head, *agent.receive_ends(self._arrivals))
 
     # What agents say
 
@@ -174,17 +168,12 @@ class Server:
     def _printed(self, machine: Machine, message: Print) -> None:
         if message.stream in self._outlets:
             outlet = self._processes.put_out(message.process, message.stream, message.body)
-            answer = Printed(len(message.body))
-            if outlet.waiting > FULL:
-                outlet.when_relieved(lambda: self._machines.tell(machine, answer))
-            else:
-                self._machines.tell(machine, answer)
+            outlet.when_relieved(lambda: self._machines.tell(machine, Printed(len(message.body))))
 
     def _expel(self, machine: Machine, process: int, why: object) -> None:
         """What it says is not our protocol, say since a task wrote to the wrong descriptor: hear it no more, end it."""
         if not self._processes.expel(machine, process):
             return
-        self._expelled.add(process)
         name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
         self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
         self._machines.tell(machine, Kill(process))
@@ -195,22 +184,22 @@ class Server:
         if self._given and process == self._origin and self._status is None:
             self._status = status
 
-    def _up(self, machine: Machine, message: Up) -> None:
-        self._processes.enter(machine, message.process)
-        if message.process == self._origin:
-            self._origin_pid = message.pid
-        self.handle(broker.ProcessUp(message.process))
+    def _enter(self, machine: Machine, process: int, pid: int, ends: Sequence[int] = ()) -> None:
+        """It runs there; ends: as of a Port, where that is this machine."""
+        self._processes.enter(machine, process, ends)
+        if process == self._origin:
+            self._origin_pid = pid
+        self.handle(broker.ProcessUp(process))
 
     def _died(self, machine: Machine, message: Died) -> None:
-        self._processes.bury(machine, message.process)
+        expelled = self._processes.bury(machine, message.process)
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
         begun: Any = tuple(BEGUN.iter_unpack(noted))
         how = _how(message.status)
         verdict = OVERDUE if message.overdue else CHARGED
         if message.overdue:                            # the others that it was on are not charged
             begun, how = begun[:message.overdue], "ran longer than --task-timeout"
-        if message.process in self._expelled:
-            self._expelled.discard(message.process)
+        if expelled:
             begun = None                               # it may be further on by now than what had spoiled its words
             how = "was ended, as it had " + SPOILED
         if message.process == self._origin:
@@ -248,7 +237,7 @@ class Server:
         if action.kind == ORIGIN:
             self._origin = action.process
         if action.kind == ORIGIN and self._given:
-            self._enter_here(Port(action.process, self._given.detach(), -1, -1), 0)
+            self._enter(self._machines.head, action.process, 0, [self._given.detach()])
             return
         self._machines.tell(self._machines.all[action.host], Spawn(action.process, action.kind))
 
