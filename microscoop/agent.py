@@ -487,19 +487,17 @@ def fork_local(settings: Settings, foreground: bool,
         os._exit(status)
 
 
-def serve_remote(reader: int, writer: int, known: Dict[str, Any]) -> None:
-    """Be the agent of a remote host; bootstrap.py calls this, with what the head told it, in a process of our own."""
-    open_files = raise_limit()
-    settings = Settings(known["host"], known["script"], tuple(known["argv"]), known["path0"], known["cwd"],
-                        tuple(filter(None, (known["pythonpath"] or "").split(os.pathsep))), known["env"], known["nice"],
-                        known["retries"], known["task_timeout"], known["workers"], not known["in_place"], open_files,
-                        known["leaves"], known["here"])
-    one = Agent(Channel(reader, writer), settings, None, False, known["stdio"])
+def serve_remote(reader: int, writer: int, order: Dict[str, Any], held: Sequence[int]) -> None:
+    """Be the agent of a remote host; bootstrap.py calls this, with the head's order, in a process of our own.
+
+    held: descriptors that no process of the user's shall have."""
+    settings = Settings(open_files=raise_limit(), **order["settings"])
+    one = Agent(Channel(reader, writer), settings, None, False, held)
     one.run()
-    left = leftovers(known["files"], known["sent"])
+    left = leftovers(order["sent"], order["files"])
     if left:
         one.last_words("%s: tasks left %s in %s; fetch it with: %s tar -C %s -cf - . | tar -xf -" % (
-            known["host"], _some(left), known["files"], known["reach"], known["files"]))
+            settings.host, _some(left), order["sent"], order["reach"], order["sent"]))
 
 
 def _some(names: List[str]) -> str:

@@ -60,9 +60,10 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
     directory = private_directory()
     try:
         unpack(os.path.join(directory, "lib"), order["package"], package)
+        order.update(directory=directory, sent=os.path.join(directory, "files"))
         if not here:
-            unpack(os.path.join(directory, "files"), order["files"], files)
-        settings = place(order, here, directory)
+            unpack(order["sent"], order["files"], files)
+        place(order, here)
         parent, child = os.getpid(), fork()
     except BaseException:
         remove(directory)
@@ -70,10 +71,10 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
     if child:
         os.close(out)
         stdin.close()
-        janitor(child, order, settings)
-    serve(stdin, out, order, settings)
+        janitor(child, order)
+    serve(stdin, out, order)
     if os.getppid() != parent:  # the janitor has been killed
-        clean_up(order, settings)
+        clean_up(order)
     os._exit(0)
 
 
@@ -216,22 +217,19 @@ def unpack(directory, entries, blob):  # type: (str, Iterable[Tuple[str, int, in
 
 # --- stage script --------------------------------------------------------------------------------------------------
 
-def place(order, here, directory):  # type: (Dict[str, Any], bool, str) -> Dict[str, Any]
-    """The agent's settings: where the script and its folder are, in place or below the private directory."""
-    files = os.path.join(directory, "files")
-    found = dict(order["settings"], in_place=here, directory=directory, files=files, sent=[])
-    found.update(script=order["script"], path0=order["folder"], cwd=order["cwd"])
+def place(order, here):  # type: (Dict[str, Any], bool) -> None
+    """Completes the settings: where the script and its folder are, in place or where they were sent."""
+    script, folder, cwd = order["script"], order["folder"], order["cwd"]
     if not here:
-        folder, script = (os.path.normpath(os.path.join(files, os.path.relpath(order[name], order["root"])))
-                          for name in ("folder", "original"))
-        found.update(script=order["script"] and script, path0=folder, cwd=folder,
-                     sent=[entry[0] for entry in order["files"]])
-    found["cwd"] = order["path"] or found["cwd"]
-    if not os.path.isdir(found["cwd"]):
-        fail("script", "there is no directory %s" % found["cwd"])
-    if order["script"] and not os.access(found["script"], os.R_OK):
-        fail("script", "%s cannot be read" % found["script"])
-    return found
+        folder, original = (os.path.normpath(os.path.join(order["sent"], os.path.relpath(order[name], order["root"])))
+                            for name in ("folder", "original"))
+        script, cwd = script and original, folder
+    cwd = order["path"] or cwd
+    if not os.path.isdir(cwd):
+        fail("script", "there is no directory %s" % cwd)
+    if script and not os.access(script, os.R_OK):
+        fail("script", "%s cannot be read" % script)
+    order["settings"].update(script=script, path0=folder, directory=cwd, sent=not here)
 
 
 def fork():  # type: () -> int
@@ -244,37 +242,36 @@ def fork():  # type: () -> int
 
 # --- stage ready: the agent ----------------------------------------------------------------------------------------
 
-def serve(stdin, out, order, settings):  # type: (BinaryIO, int, Dict[str, Any], Dict[str, Any]) -> None
-    """In the child: becomes the agent. settings["stdio"]: descriptors that the agent alone must hold open."""
-    sys.path[:0] = [os.path.join(settings["directory"], "lib")] * 2  # workers put the script's folder over the first
+def serve(stdin, out, order):  # type: (BinaryIO, int, Dict[str, Any]) -> None
+    """In the child: becomes the agent."""
+    sys.path[:0] = [os.path.join(order["directory"], "lib")] * 2  # workers put the script's folder over the first
     from microscoop import agent
-    fd_in = fd_out = os.dup(stdin.fileno())  # the head sends nothing before "ready": no byte is left in stdin's buffer
+    fd_in, fd_out = os.dup(stdin.fileno()), out  # the head sends nothing before "ready": no byte is in stdin's buffer
     stdin.close()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    settings["stdio"] = [fd_in, out] if order["tunnel"] else []
+    held = []  # descriptors that the agent alone must hold open
     if order["tunnel"]:
         from microscoop import tunnel
+        held = [fd_in, out]
         try:
-            fd_in = fd_out = tunnel.accept_head(
-                fd_in, order["tunnel"], lambda: tell(out, "ready", directory=settings["directory"]))
+            fd_in = fd_out = tunnel.accept_head(fd_in, order["tunnel"], lambda: tell(out, "ready"))
         except OSError as error:
             fail("ready", "cannot listen on %s: %s" % (order["tunnel"]["socket"], error.strerror))
     else:
-        fd_out = out
-        tell(out, "ready", directory=settings["directory"])
-    agent.serve_remote(fd_in, fd_out, settings)
+        tell(out, "ready")
+    agent.serve_remote(fd_in, fd_out, order, held)
 
 
 # --- the end: the janitor ------------------------------------------------------------------------------------------
 
-def janitor(child, order, settings):  # type: (int, Dict[str, Any], Dict[str, Any]) -> None
+def janitor(child, order):  # type: (int, Dict[str, Any]) -> None
     """In the parent, to its end: waits for the agent and removes what was made for it, results of tasks excepted."""
     silence(0, 1, 2)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     status = reap(child)
-    clean_up(order, settings)
+    clean_up(order)
     os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
@@ -294,17 +291,17 @@ def reap(child):  # type: (int) -> int
             time.sleep(0.1)
 
 
-def clean_up(order, settings):  # type: (Dict[str, Any], Dict[str, Any]) -> None
+def clean_up(order):  # type: (Dict[str, Any]) -> None
     """Remove all that was made here, but for results of tasks."""
     if order["tunnel"]:
         remove(os.path.dirname(order["tunnel"]["socket"]))
-    directory = settings["directory"]
-    remove(os.path.join(directory, "lib") if leftovers(settings["files"], settings["sent"]) else directory)
+    directory = order["directory"]
+    remove(os.path.join(directory, "lib") if leftovers(order["sent"], order["files"]) else directory)
 
 
-def leftovers(directory, sent):  # type: (str, Iterable[str]) -> List[str]
-    """Names of files below the directory that were not sent there, __pycache__ apart; none if it does not exist."""
-    known, found = set(sent), []  # type: Any, List[str]
+def leftovers(directory, entries):  # type: (str, Iterable[Tuple[str, int, int, str]]) -> List[str]
+    """Names of files below the directory that are not among the entries, __pycache__ apart; none if it is not there."""
+    known, found = {entry[0] for entry in entries}, []  # type: Any, List[str]
     for path, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if name != "__pycache__"]
         names += [name for name in folders if os.path.islink(os.path.join(path, name))]

@@ -14,7 +14,7 @@ import sys
 import threading
 from contextlib import suppress
 from types import FunctionType, ModuleType
-from typing import Any, Dict, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Dict, NoReturn, Optional, Sequence
 
 from . import futures, hooks
 from .channel import Link
@@ -39,10 +39,10 @@ class Settings(Record):
     """How the processes of one host are to be."""
     host: str
     script: str                    # where it is on this host; "": workers load none
-    argv: Tuple[str, ...]          # the program's sys.argv
+    argv: Sequence[str]            # the program's sys.argv
     path0: str                     # the program's sys.path[0]
     directory: Optional[str]       # working directory of the workers; None: as it is
-    pythonpath: Tuple[str, ...]
+    pythonpath: Sequence[str]
     env: Dict[str, str]
     nice: int
     retries: int

@@ -8,7 +8,7 @@ import os
 from typing import Any, Optional, Sequence
 
 from microscoop.errors import UsageError
-from microscoop.hosts import Share, distribute, parse_hostfile, parse_words
+from microscoop.hosts import Share, distribute, parse_hostfile, parse_words, total
 from microscoop.record import Record
 
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
@@ -64,6 +64,13 @@ class Job(Record):
     verbose: int  # -1 quiet, 0, 1, 2
     leaves: dict[str, Any]  # see hooks.py
     folder: str = ""  # sys.path[0] of what runs in a script's place; "": that of the script
+
+    def settings(self, share: Share) -> dict[str, Any]:
+        """Those of child.Settings that do not depend on where the script lies on that host; fit for JSON."""
+        return {"host": share.host.name, "argv": [self.script, *self.args], "env": self.env, "nice": self.nice,
+                "pythonpath": [path for path in (self.pythonpath or "").split(os.pathsep) if path],
+                "retries": self.retries, "task_timeout": self.task_timeout, "workers": total(self.shares),
+                "here": share.workers, "leaves": self.leaves}
 
 
 def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[str]]:

@@ -30,7 +30,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
-from microscoop.hosts import Host, Share, total
+from microscoop.hosts import Host, Share
 from microscoop.job import Job, is_template
 from microscoop.record import Record
 from microscoop.shell import marker, shell_text
@@ -113,14 +113,13 @@ class Start:
     until `ready` or `error` is set. It may go on with complained() after that. In the end it calls close().
 
     facts, as far as they are known: python (path), version [3, 11, 2], hostname, cores, memory (bytes), in_place,
-    directory (the private one), login (seconds until the nonce), stage (the last one reached).
+    login (seconds until the nonce), stage (the last one reached).
     """
 
     def __init__(self, share: Share, job: Job, parcel: Parcel, now: float,
                  guard: Callable[[int, int, str], None] = lambda number, pid, directory: None) -> None:
         """guard: told of what would outlive us, before it is made and again with ssh's process id."""
-        self.host: Host = share.host
-        self._workers = share.workers
+        self.host, self._share = share.host, share
         self.ready: Optional[Ready] = None
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
@@ -241,12 +240,8 @@ class Start:
         return {
             "script": parcel.script, "original": parcel.original, "folder": parcel.folder, "root": parcel.root,
             "files": parcel.entries, "package": parcel.package.entries, "cwd": os.getcwd(), "path": job.path,
-            "tunnel": self._tunnel.order() if self._tunnel else None,
-            "settings": {
-                "host": self.host.name, "reach": shlex.join(reach(job, self.host)), "argv": [job.script, *job.args],
-                "env": job.env, "pythonpath": job.pythonpath, "nice": job.nice, "retries": job.retries,
-                "task_timeout": job.task_timeout, "leaves": job.leaves, "here": self._workers,
-                "workers": total(job.shares)}}
+            "tunnel": self._tunnel.order() if self._tunnel else None, "reach": shlex.join(reach(job, self.host)),
+            "settings": job.settings(self._share)}
 
     def _send(self, data: bytes) -> None:
         self.outgoing += struct.pack("!i", len(data)) + data

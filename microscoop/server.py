@@ -26,7 +26,7 @@ from .balance import Balance
 from .broker import Broker
 from .child import Settings
 from .errors import Status, UsageError
-from .hosts import distribution_lines, total, usable_cores
+from .hosts import distribution_lines, usable_cores
 from .job import Job
 from .loop import Loop
 from .machines import Machine, Machines
@@ -145,10 +145,8 @@ class Server:
     def _settings(self) -> Settings:
         job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)
         path0 = sys.path[0] if self._given else job.folder or os.path.dirname(os.path.realpath(script))
-        return Settings(self._machines.head.name, script, (job.script, *job.args), path0, job.path,
-                        tuple(filter(None, (job.pythonpath or "").split(os.pathsep))), job.env, job.nice, job.retries,
-                        job.task_timeout, total(job.shares), open_files=self._open_files,
-                        leaves=job.leaves, here=self._machines.head_workers(), watchers=self._watchers)
+        return Settings(script=script, path0=path0, directory=job.path, open_files=self._open_files,
+                        watchers=self._watchers, **job.settings(self._machines.head.share))
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""

@@ -197,13 +197,12 @@ class OnTheOtherSide(FilesCase):
         self.write("data/a.csv")
         parcel = self.parcel(send=["data"])
         target = self.unpack(parcel)
-        sent = [entry.name for entry in parcel.entries]
         (target / "__pycache__").mkdir()
         (target / "__pycache__" / "script.pyc").write_text("")
-        self.assertEqual(leftovers(str(target), sent), [])
+        self.assertEqual(leftovers(str(target), parcel.entries), [])
         (target / "data" / "result.csv").write_text("")
         (target / "link").symlink_to("/tmp")
-        self.assertEqual(leftovers(str(target), sent), ["data/result.csv", "link"])
+        self.assertEqual(leftovers(str(target), parcel.entries), ["data/result.csv", "link"])
         self.assertEqual(leftovers(str(self.base / "never made"), []), [])
 
 

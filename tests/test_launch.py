@@ -67,11 +67,11 @@ def write(fd, value):
     data = json.dumps(value).encode()
     os.write(fd, struct.pack("!i", len(data)) + data)
 
-def serve_remote(fd_in, fd_out, settings):
+def serve_remote(fd_in, fd_out, order, held):
     print("this must go nowhere")
-    os.chdir(settings["cwd"])
-    sys.path[0] = settings["path0"]
-    write(fd_out, settings)
+    os.chdir(order["settings"]["directory"])
+    sys.path[0] = order["settings"]["path0"]
+    write(fd_out, dict(order["settings"], private=order["directory"]))
     while True:
         write(fd_out, eval(read(fd_in, *struct.unpack("!i", read(fd_in, 4)))))
 """
@@ -227,10 +227,10 @@ class AHostThatIsReady(LaunchCase):
 
     def test_runs_in_place_where_it_shares_the_folder(self) -> None:
         settings = Talk(self.ready(env={"A": "b"}, nice=3)).settings
-        expected = {"script": str(self.script), "path0": str(self.script.parent), "cwd": os.getcwd(), "in_place": True,
-                    "argv": [str(self.script), "a b", "--c"], "env": {"A": "b"}, "nice": 3, "host": "h2", "sent": []}
+        expected = {"script": str(self.script), "path0": str(self.script.parent), "directory": os.getcwd(),
+                    "argv": [str(self.script), "a b", "--c"], "env": {"A": "b"}, "nice": 3, "host": "h2", "sent": False}
         self.assertEqual({name: settings[name] for name in expected}, expected)
-        self.assertEqual(os.listdir(settings["directory"]), ["lib"])
+        self.assertEqual(os.listdir(settings["private"]), ["lib"])
 
     def test_is_sent_the_files_where_one_byte_differs(self) -> None:
         parcel = files.Parcel(str(self.script), (), package())
@@ -246,10 +246,10 @@ class AHostThatIsReady(LaunchCase):
     def test_has_the_sent_files_in_a_private_directory_that_is_the_working_directory(self) -> None:
         talk = Talk(self.sent())
         settings = talk.settings
-        self.assertEqual(os.stat(settings["directory"]).st_mode & 0o777, 0o700)
-        self.assertEqual(sorted(os.listdir(settings["cwd"])), ["helper.py", "script.py"])
-        self.assertEqual(settings["cwd"], settings["path0"])
-        self.assertEqual(settings["script"], os.path.join(settings["cwd"], "script.py"))
+        self.assertEqual(os.stat(settings["private"]).st_mode & 0o777, 0o700)
+        self.assertEqual(sorted(os.listdir(settings["directory"])), ["helper.py", "script.py"])
+        self.assertEqual(settings["directory"], settings["path0"])
+        self.assertEqual(settings["script"], os.path.join(settings["directory"], "script.py"))
         self.assertEqual(talk.ask("__import__('helper').number"), 42)
 
     def test_works_in_the_directory_that_was_asked_for(self) -> None:
@@ -303,9 +303,9 @@ class NothingOfItIsLeft(LaunchCase):
         talk.ask("open('result.csv', 'w').write('1')")
         talk.channel.close()
         start.process.wait(10)
-        self.assertEqual(sorted(os.listdir(talk.settings["cwd"])), ["helper.py", "result.csv", "script.py"])
-        self.assertEqual(os.listdir(talk.settings["directory"]), ["files"])
-        shutil.rmtree(talk.settings["directory"])
+        self.assertEqual(sorted(os.listdir(talk.settings["directory"])), ["helper.py", "result.csv", "script.py"])
+        self.assertEqual(os.listdir(talk.settings["private"]), ["files"])
+        shutil.rmtree(talk.settings["private"])
 
     def test_when_a_stage_fails(self) -> None:
         self.error(path="/nowhere")
