@@ -1,12 +1,14 @@
-"""--prolog on the head: the launcher starts itself once more beneath a login shell that has run it. In the launcher.
+"""--prolog: what it is to a shell, here and on hosts; and the launcher's second start beneath it. In the launcher.
 
-The process stays the same: launcher -> shell -> prolog -> the Python that the prolog left on PATH -> launcher. What the
-start-up files and the prolog print goes to stderr, since stdout is the program's; they do not get its stdin; and the
-directory is the user's again, before and after, since the words of the command line are relative to it.
+Here a login shell runs the prolog, and then the launcher once more. The process stays the same: launcher -> shell ->
+prolog -> the Python that the prolog left on PATH -> launcher. What the start-up files and the prolog print goes to
+stderr, since stdout is the program's; they do not get its stdin; and the directory is the user's again, before and
+after, since the words of the command line are relative to it.
 """
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 from typing import NoReturn, Optional, Sequence
@@ -45,7 +47,7 @@ def shell_text(prolog: str, python: Optional[str], words: Sequence[str], directo
     lines = [
         "trap 'echo \"microscoop: here, --prolog ended with status $?, where 0 was expected\" >&2; exit 2' 0",
         back,
-        f"{_command(prolog)} </dev/null {stdout}>&- || exit",  # nothing that it starts may hold stdout open
+        f"{command(prolog)} </dev/null {stdout}>&- || exit",  # nothing that it starts may hold stdout open
         back,
         "trap - 0",
     ]
@@ -56,13 +58,18 @@ def shell_text(prolog: str, python: Optional[str], words: Sequence[str], directo
     return "\n".join(lines)
 
 
-def _command(prolog: str) -> str:
-    """One word that names a readable file is sourced, all else is run by the same shell."""
+def command(prolog: str) -> str:
+    """It as text for sh, here or on a host: one word that names a readable file there is sourced, all else is run."""
     try:
         words = shlex.split(prolog)
     except ValueError:
         words = []  # the shell will say what is wrong with it
-    path = os.path.abspath(os.path.expanduser(words[0])) if len(words) == 1 else ""
-    if os.path.isfile(path) and os.access(path, os.R_OK):
-        return f". {shlex.quote(path)}"
-    return f"eval {shlex.quote(prolog)}"
+    tests = ""
+    if len(words) == 1:
+        for path in dict.fromkeys((os.path.abspath(words[0]), words[0])):
+            place = shlex.quote(os.path.join(".", path))
+            home = re.match(r"~[\w.-]*/", path)
+            if home:
+                place = home.group() + shlex.quote(path[home.end():])  # the shell knows where that is
+            tests += f"if [ -f {place} ] && [ -r {place} ]; then . {place}; el"
+    return f"{tests}se eval {shlex.quote(prolog)}; fi" if tests else f"eval {shlex.quote(prolog)}"

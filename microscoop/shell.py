@@ -41,7 +41,8 @@ def shell_text(number: int, job: Job, host: Host) -> str:
     """What sh is fed on the host; the nonce will be the number's square."""
     shell, text = "sh -c", ""
     if job.prolog:
-        shell, text = "sh -lc", PROLOG.format(number=number, command=_prolog_command(job.prolog))
+        from microscoop import prolog
+        shell, text = "sh -lc", PROLOG.format(number=number, command=prolog.command(job.prolog))
     tries, names = _candidates(job, host)
     text += PYTHON.format(number=number, loader=shlex.quote(LOADER % number), probe=shlex.quote(PROBE),
                                marker=marker(job), tries=" || ".join(tries),
@@ -64,19 +65,3 @@ def _candidates(job: Job, host: Host) -> tuple[list[str], str]:
     same = () if job.prolog else (sys.executable, f"python3.{sys.version_info[1]}")
     names = [shlex.quote(name) for name in (*same, "python3", "python") if name]
     return [f"{verb} {name}" for verb in ("try", "run") for name in names], ", ".join(names)
-
-
-def _prolog_command(prolog: str) -> str:
-    """One word that names a readable file there is sourced, all else is run, both by the same shell."""
-    try:
-        words = shlex.split(prolog)
-    except ValueError:
-        words = []  # the shell will say what is wrong with it
-    tests = ""
-    if len(words) == 1:
-        for path in dict.fromkeys((os.path.abspath(words[0]), words[0])):
-            place = shlex.quote(os.path.join(".", path))
-            if path.startswith("~/"):
-                place = '"$HOME"/' + shlex.quote(path[2:])
-            tests += f"if [ -f {place} ] && [ -r {place} ]; then . {place}; el"
-    return f"{tests}se eval {shlex.quote(prolog)}; fi" if tests else f"eval {shlex.quote(prolog)}"
