@@ -7,7 +7,7 @@ from typing import Callable, Optional, Sequence
 
 from microscoop.errors import HostError, Status, UsageError
 from microscoop.hosts import distribution_lines
-from microscoop.job import Job, Options, make_job
+from microscoop.job import Job, make_job
 
 
 def main(
@@ -27,29 +27,29 @@ def main(
 
 
 def _answer(words: list[str], beneath_prolog: bool, run: Callable[[Job], int]) -> int:
-    options, program = parse(words)
-    if not (options.dry_run or beneath_prolog):
-        _find_footing(options, words)
-    job, warning = make_job(options, program)
+    asked, program = parse(words)
+    if not (asked.dry_run or beneath_prolog):
+        _find_footing(asked, words)
+    job, warning = make_job(asked, program)
     if warning and job.verbose >= 0:
         print(f"microscoop: warning: {warning}", file=sys.stderr)
-    if options.dry_run:
+    if job.dry_run:
         print("\n".join(distribution_lines(job.shares, dry_run=True)))
         return Status.OK
-    if options.serial and not options.check:
-        return _serially(options, job)
-    return (_check if options.check else run)(job)
+    if job.check:
+        return _check(job)
+    return _serially(job) if job.serial else run(job)
 
 
-def parse(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """The options, and the program: the script with every word after it. Raises UsageError; --help, SystemExit."""
+def parse(words: Sequence[str]) -> tuple[Job, list[str]]:
+    """What is asked for, and the program: the script and all words after it. Raises UsageError; --help, SystemExit."""
     if not words or not words[0].startswith("-"):
-        return Options(), list(words)  # a plain start does not wait for argparse
+        return Job(), list(words)  # a plain start does not wait for argparse
     from microscoop import options
     return options.parse(words)
 
 
-def _find_footing(options: Options, words: list[str]) -> None:
+def _find_footing(asked: Job, words: list[str]) -> None:
     """See to it that what starts processes can run at all; beneath the prolog, in another process, if there is one."""
     if sys.platform == "win32":
         raise UsageError("the launcher needs POSIX: run it under WSL; without it, python script.py works serially")
@@ -57,9 +57,9 @@ def _find_footing(options: Options, words: list[str]) -> None:
         os.getcwd()
     except OSError as error:
         raise UsageError(f"the working directory cannot be found: {error.strerror}; cd to one that exists") from None
-    if options.prolog:
+    if asked.prolog:
         from microscoop import prolog
-        prolog.start_again(options.prolog, options.python_interpreter, words)
+        prolog.start_again(asked.prolog, asked.python, words)
 
 
 def _serve(job: Job) -> int:
@@ -76,6 +76,6 @@ def _check(job: Job) -> int:
     return check.run(job)
 
 
-def _serially(options: Options, job: Job) -> int:
+def _serially(job: Job) -> int:
     from microscoop.leaves import alone
-    return alone.run(options, job)
+    return alone.run(job)

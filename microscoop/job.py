@@ -1,4 +1,4 @@
-"""What one run is asked to do, in the launcher: the options that cli.py read -> one Job, checked.
+"""What one run is asked to do, in the launcher: a Job, which options.py fills in and make_job() checks and completes.
 
 Here stands what needs a look at this machine: is the script there, what does the hostfile say, what is PYTHONPATH.
 """
@@ -14,55 +14,34 @@ from microscoop.record import Record
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
 
 
-class Options:
-    """What the command line says; here, what holds where it does not. argparse fills it in, and copies the lists."""
+class Job(Record):
+    """What the command line asks for.  Here is what holds where it does not say; make_job() checks and completes it."""
 
     n: Optional[int] = None
-    hosts: list[str] = []
+    hosts: Sequence[str] = ()  # the words of --host
     hostfile: Optional[str] = None
-    tunnel = False
-    ssh_executable: tuple[str, ...] = ("ssh",)
-    python_interpreter: Optional[str] = None
-    prolog: Optional[str] = None
-    path: Optional[str] = None
-    send: list[str] = []
-    pythonpath: Optional[str] = None
-    env: list[str] = []
-    nice = 0
-    retries = 2
-    task_timeout: Optional[float] = None
-    wait = 10.0
-    strict = False
-    dry_run = False
-    check = False
-    serial = False
-    verbose = 0
-    quiet = False
-    leaves: dict[str, Any] = {}
-    scriptless = False  # it may be that there is none
-
-
-class Job(Record):
-    """All that the command line asks for, checked; paths are as given but where it says absolute."""
-
-    script: str  # "": none was given, which --check, --dry-run and a program with workers of its own allow
-    args: tuple[str, ...]  # the program's
-    shares: tuple[Share, ...]
-    tunnel: bool
-    ssh: tuple[str, ...]  # a command's words; a whole template where one of them has {host} in it
-    python: Optional[str]  # text for a shell
-    prolog: Optional[str]  # text for a shell, or a file's name
-    path: Optional[str]  # absolute
-    send: tuple[str, ...]
-    pythonpath: Optional[str]
-    env: dict[str, str]
-    nice: int
-    retries: int
-    task_timeout: Optional[float]  # seconds
-    wait: float  # seconds
-    strict: bool
-    verbose: int  # -1 quiet, 0, 1, 2
-    leaves: dict[str, Any]  # see hooks.py
+    tunnel: bool = False
+    ssh: tuple[str, ...] = ("ssh",)  # a command's words; a whole template where one of them has {host} in it
+    python: Optional[str] = None  # text for a shell
+    prolog: Optional[str] = None  # text for a shell, or a file's name
+    path: Optional[str] = None  # as given; made absolute
+    send: Sequence[str] = ()
+    pythonpath: Optional[str] = None  # as given; else PYTHONPATH here
+    env: dict[str, str] = {}
+    nice: int = 0
+    retries: int = 2
+    task_timeout: Optional[float] = None  # seconds
+    wait: float = 10.0  # seconds
+    strict: bool = False
+    dry_run: bool = False
+    check: bool = False
+    serial: bool = False
+    verbose: int = 0  # -1 quiet, 0, 1, 2
+    leaves: dict[str, Any] = {}  # see hooks.py
+    # Not options:
+    script: str = ""  # "": none was given, which --check, --dry-run and a program with workers of its own allow
+    args: tuple[str, ...] = ()  # the program's
+    shares: tuple[Share, ...] = ()
     folder: str = ""  # sys.path[0] of what runs in a script's place; "": that of the script
 
     def settings(self, share: Share) -> dict[str, Any]:
@@ -73,37 +52,35 @@ class Job(Record):
                 "here": share.workers, "leaves": self.leaves}
 
 
-def make_job(options: Options, program: Sequence[str]) -> tuple[Job, Optional[str]]:
-    """The Job, and a warning if there is one; program: the script and its arguments. Raises UsageError."""
-    hosts = parse_words(options.hosts)
-    if options.hostfile is not None:
-        hosts = parse_hostfile(_read(options.hostfile), options.hostfile)
+def make_job(asked: Job, program: Sequence[str], scriptless: bool = False) -> tuple[Job, Optional[str]]:
+    """The whole Job, and a warning if there is one.  Raises UsageError.
+
+    program: the script and its arguments; scriptless: there may be none.
+    """
+    hosts = parse_words(asked.hosts)
+    if asked.hostfile is not None:
+        hosts = parse_hostfile(_read(asked.hostfile), asked.hostfile)
     elif not hosts and any(os.environ.get(name) for name in ALLOCATIONS):
         from microscoop.leaves import schedulers
-        hosts = schedulers.allocated(os.environ, -1 if options.quiet else options.verbose)
-    shares, warning = distribute(hosts, None if options.check else options.n)  # a check leaves no host out
-    leaves = options.leaves
-    if not program and "instead" not in leaves and _may_talk(options):
-        leaves = dict(leaves, instead={})
+        hosts = schedulers.allocated(os.environ, asked.verbose)
+    shares, warning = distribute(hosts, None if asked.check else asked.n)  # a check leaves no host out
+    scriptless = scriptless or asked.check or asked.dry_run
+    leaves = dict(asked.leaves)
+    if not program and not scriptless and "instead" not in leaves and _may_talk(asked):
+        leaves["instead"] = {}
+    if os.environ.get("MICROSCOOP_DEBUG"):
+        leaves["debug"] = True
     if "instead" in leaves:
         from microscoop.leaves import instead
         folder, args = os.getcwd(), tuple(program)
         script = instead.script(leaves["instead"], folder)
     else:
         folder, args = "", tuple(program[1:])
-        script = _script(program, options)
-    job = Job(
-        script=script, args=args, folder=folder, shares=tuple(shares),
-        tunnel=options.tunnel, ssh=options.ssh_executable, python=options.python_interpreter,
-        prolog=options.prolog or None, path=_directory(options.path, shares), send=tuple(options.send),
-        pythonpath=_pythonpath(options.pythonpath), env=_variables(options.env), nice=options.nice,
-        retries=options.retries, task_timeout=options.task_timeout, wait=options.wait, strict=options.strict,
-        verbose=-1 if options.quiet else min(options.verbose, 2), leaves=_leaves(leaves))
-    return job, warning
-
-
-def _leaves(leaves: dict[str, Any]) -> dict[str, Any]:
-    return dict(leaves, debug=True) if os.environ.get("MICROSCOOP_DEBUG") else leaves
+        script = "" if scriptless and not program else _script(program, asked.hosts)
+    return asked._replace(
+        script=script, args=args, folder=folder, shares=tuple(shares), leaves=leaves, prolog=asked.prolog or None,
+        path=_directory(asked.path, shares), verbose=min(asked.verbose, 2),
+        pythonpath=os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath), warning
 
 
 def _read(hostfile: str) -> str:
@@ -116,18 +93,15 @@ def _read(hostfile: str) -> str:
         raise UsageError(f"the hostfile {hostfile!r} is not UTF-8 text") from None
 
 
-def _may_talk(options: Options) -> bool:
+def _may_talk(asked: Job) -> bool:
     """Whether there is somebody to type a program, and no sign that a script was meant."""
-    needless = options.check or options.dry_run or options.scriptless
-    return not needless and not (options.hosts or [""])[-1].endswith(".py") and os.isatty(0)
+    return not (asked.hosts or [""])[-1].endswith(".py") and os.isatty(0)
 
 
-def _script(program: Sequence[str], options: Options) -> str:
+def _script(program: Sequence[str], hosts: Sequence[str]) -> str:
     if not program:
-        if options.check or options.dry_run or options.scriptless:
-            return ""
         raise UsageError("no script was given; expected: python3 -m microscoop [options] script.py [args ...]"
-                         + _about_last_host(options.hosts))
+                         + _about_last_host(hosts))
     script = program[0]
     if os.path.isdir(script):
         raise UsageError(f"{script!r} is a directory, where a script was expected")
@@ -140,7 +114,7 @@ def _script(program: Sequence[str], options: Options) -> str:
     return script
 
 
-def _about_last_host(hosts: Optional[Sequence[str]]) -> str:
+def _about_last_host(hosts: Sequence[str]) -> str:
     if not hosts:
         return ""
     return f"; {hosts[-1]!r} was taken for a host, as it is no existing .py file: `--` ends the hosts too"
@@ -153,21 +127,6 @@ def _directory(path: Optional[str], shares: Sequence[Share]) -> Optional[str]:
     if not os.path.isdir(path) and (not path or any(share.host.local and share.workers for share in shares)):
         raise UsageError(f"--path: there is no directory {path!r} here")
     return os.path.abspath(path)
-
-
-def _variables(given: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, or NAME alone for the value it has here."""
-    env = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals and name not in os.environ:
-            raise UsageError(f"--env: {name} is not set here; write {name}=VALUE")
-        env[name] = value if equals else os.environ[name]
-    return env
-
-
-def _pythonpath(given: Optional[str]) -> Optional[str]:
-    return os.environ.get("PYTHONPATH") if given is None else given
 
 
 def is_template(ssh: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Callable, NoReturn, Sequence
 from microscoop import __version__
 from microscoop.errors import UsageError
 from microscoop.hosts import whole_number
-from microscoop.job import Options, is_template
+from microscoop.job import Job, is_template
 
 DROPPED = {
     "-b": "there is one broker and more would not help: leave out -b",
@@ -24,18 +24,19 @@ DROPPED = {
 }
 
 
-def parse(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """The options, and the program: the script with every word after it. Raises UsageError; --help, SystemExit."""
+def parse(words: Sequence[str]) -> tuple[Job, list[str]]:
+    """What is asked for, and the program: the script and all words after it. Raises UsageError; --help, SystemExit."""
     parser = _parser()
     for name in DROPPED:
         parser.add_argument(name, action=_Dropped, nargs="?", help=argparse.SUPPRESS)
     own, program = parser.split(words)
-    options, strange = parser.parse_known_args(own, Options())
+    found, strange = parser.parse_known_args(own)
     if strange:
         raise UsageError(parser.about_strange(strange[0]))
-    if options.tunnel and is_template(options.ssh_executable):
+    asked = Job(**vars(found))
+    if asked.tunnel and is_template(asked.ssh):
         raise UsageError("--tunnel needs ssh's own options, which a template with {host} goes without: leave out one")
-    return options, program
+    return asked, program
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,9 +104,22 @@ class Leaf(argparse.Action):
     def __call__(self, parser: object, namespace: Any, values: object, option_string: object = None) -> None:
         value = self.const if values is None or values == [] else values
         leaf, _, key = self.dest.partition(".")
+        leaves = vars(namespace).setdefault("leaves", {})
         if key:
-            value = dict(namespace.leaves.get(leaf, {}), **{key: value})
-        namespace.leaves = dict(namespace.leaves, **{leaf: value})
+            value = dict(leaves.get(leaf, {}), **{key: value})
+        leaves[leaf] = value
+
+
+class Variable(argparse.Action):
+    """NAME=VALUE, or NAME alone for the value that it has here, into a dict."""
+
+    def __call__(self, parser: object, namespace: Any, text: Any, option_string: object = None) -> None:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and name.isascii()):
+            raise argparse.ArgumentError(self, f"expected NAME or NAME=VALUE, found {text!r}")
+        if not equals and name not in os.environ:
+            raise argparse.ArgumentError(self, f"{name} is not set here; write {name}=VALUE")
+        vars(namespace).setdefault(self.dest, {})[name] = value if equals else os.environ[name]
 
 
 def _is_option(word: str) -> bool:
@@ -122,8 +136,9 @@ def _parser() -> _Parser:
         usage="%(prog)s [options] [script.py | -m MODULE | -c CODE] [args ...]",
         description="Run a script whose futures.map calls spread over processes here and on other machines; without "
                     "one, on a terminal, a Python prompt.",
-        allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, max_help_position=28, width=100))
-    # A given width saves a look at the terminal for each option. The defaults are in the class Options.
+        allow_abbrev=False, argument_default=argparse.SUPPRESS,  # what holds without an option is in the class Job
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=28, width=100))
+    # A given width saves a look at the terminal for each option.
     add = parser.add_argument
     either = parser.add_mutually_exclusive_group().add_argument
     loudness = parser.add_mutually_exclusive_group().add_argument
@@ -135,10 +150,10 @@ def _parser() -> _Parser:
            help="hosts, up to the next option, `--` or an existing .py file; named k times: k workers")
     either("--hostfile", metavar="FILE", help="hosts, one a line: name [count] [python=COMMAND]")
     add("--tunnel", action="store_true", help="reach each remote host through ssh -L")
-    add("--ssh-executable", metavar="CMD", type=_command,
+    add("--ssh-executable", metavar="CMD", dest="ssh", type=_command,
         help="ssh, with options of your own; with {host} in it, a whole command instead, such as "
              "\"docker exec -i {host}\"")
-    add("--python-interpreter", metavar="CMD", type=_command_text,
+    add("--python-interpreter", metavar="CMD", dest="python", type=_command_text,
         help="Python on the hosts (default: found by itself)")
     add("--prolog", metavar="CMD", help="run before Python, in a login shell, on each host and here; one word that "
                                         "names a readable file there is sourced")
@@ -146,7 +161,7 @@ def _parser() -> _Parser:
     add("--send", metavar="PATH", type=_existing, action="append",
         help="one more file or folder for hosts that are sent files; may be repeated")
     add("--pythonpath", metavar="DIRS", help="the workers' PYTHONPATH (default: the one here)")
-    add("--env", metavar="NAME[=VALUE]", type=_variable, action="append",
+    add("--env", metavar="NAME[=VALUE]", action=Variable,
         help="a variable of the workers' environment; may be repeated")
     add("--nice", metavar="N", type=_niceness, help="niceness of the workers")
     add("--retries", metavar="N", type=_at_least(0),
@@ -174,7 +189,7 @@ def _parser() -> _Parser:
     add("--check", action="store_true", help="contact every host, print a row for each, and stop; needs no script")
     add("--scoop", action=Leaf, nargs=0, const=True, help="run a program that was written for SCOOP, unedited")
     loudness("-v", "--verbose", action="count", help="say more; -vv: still more")
-    loudness("-q", "--quiet", action="store_true", help="say nothing but errors")
+    loudness("-q", "--quiet", dest="verbose", action="store_const", const=-1, help="say nothing but errors")
     add("--version", action="version", version=f"microscoop {__version__}", help="print the version and stop")
     add("-h", "--help", action="help", help="print this and stop")
     return parser
@@ -233,13 +248,6 @@ def _command(text: str) -> tuple[str, ...]:
 
 def _command_text(text: str) -> str:
     _command(text)
-    return text
-
-
-def _variable(text: str) -> str:
-    name = text.partition("=")[0]
-    if not (name.isidentifier() and name.isascii()):
-        raise argparse.ArgumentTypeError(f"expected NAME or NAME=VALUE, found {text!r}")
     return text
 
 

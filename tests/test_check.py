@@ -119,7 +119,7 @@ class Failures(CheckCase):
 
     def test_of_an_agent_that_does_not_answer_are_told(self) -> None:
         for body, words in BAD_AGENTS:
-            agent = f"import os\ndef serve_remote(fd_in, fd_out, settings): {body}\n"
+            agent = f"import os\ndef serve_remote(fd_in, fd_out, order, held): {body}\n"
             sources = {"__init__": "", "tunnel": "", "agent": agent}
             entries = [files.Entry(f"microscoop/{name}.py", len(text), 0o600, "") for name, text in sources.items()]
             package = files.Bundle(entries, zlib.compress("".join(sources.values()).encode()))

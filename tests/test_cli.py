@@ -80,7 +80,7 @@ JOBS: list[tuple[list[str], dict[str, Any]]] = [
     (["-p", "."], {"path": "HERE"}),
     (["--path", "/nowhere", "--host", "a"], {"path": "/nowhere", "shares": (
         Share(Host("127.0.0.1", local=True), 0, True), Share(Host("a"), None))}),
-    (["--send", "hosts", "--send", "folder.py"], {"send": ("hosts", "folder.py")}),
+    (["--send", "hosts", "--send", "folder.py"], {"send": ["hosts", "folder.py"]}),
     (["--pythonpath", "x:y"], {"pythonpath": "x:y"}),
     (["--pythonpath", ""], {"pythonpath": ""}),
     (["--env", "A=1", "--env", "B=x=y", "--env", "C=", "--env", "FROM_HERE"], {
@@ -258,6 +258,8 @@ class Words(InFolder):
             with self.subTest(words), variables(FROM_HERE="here", PYTHONPATH="lib"):
                 jobs: list[Job] = []
                 self.assertEqual(self.said(*words, "--", "script.py", *DEFAULT.args, run=noting(jobs)), (7, "", ""))
+                for name in ("n", "hosts", "hostfile"):    # these say the same as the shares
+                    jobs[0] = jobs[0]._replace(**{name: getattr(DEFAULT, name)})
                 self.assertEqual(jobs, [expected])
 
     def test_what_runs_in_a_scripts_place_is_found_in_this_folder_and_needs_none(self) -> None:
@@ -288,7 +290,7 @@ class Words(InFolder):
     def test_what_one_command_line_says_is_forgotten_in_the_next(self) -> None:
         cli.parse(["--host", "a", "--host", "b", "--send", "hosts", "--env", "A=1", "-vv", "--", "script.py"])
         options, _ = cli.parse(["-n", "1", "script.py"])
-        self.assertEqual((options.hosts, options.send, options.env, options.verbose), ([], [], [], 0))
+        self.assertEqual((options.hosts, options.send, options.env, options.verbose), ((), (), {}, 0))
 
     def test_a_check_leaves_no_host_out(self) -> None:
         job, warning = make_job(*cli.parse(["-n", "1", "--check", "--host", "a", "b"]))

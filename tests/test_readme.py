@@ -145,7 +145,7 @@ class Names(harness.TestCase):
         part = README[README.index("- **A message**"):]
         for file, names in (("protocol", "Message TABLE"), ("owner", "_handlers"), ("workers", "_handlers"),
                             ("agent", "_handlers"), ("broker", "_MESSAGES"), ("server", "_words"),
-                            ("options", "_parser Leaf"), ("job", "Options Job make_job"), ("child", "Settings")):
+                            ("options", "_parser Leaf"), ("job", "Job make_job"), ("child", "Settings")):
             text = (harness.ROOT / "microscoop" / (file + ".py")).read_text(encoding="utf-8")
             self.assertIn(file + ".py`", part)
             for name in names.split():

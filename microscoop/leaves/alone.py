@@ -10,18 +10,20 @@ from typing import NoReturn
 
 from .. import hooks
 from ..child import Settings, program
-from ..job import Job, Options
+from ..job import Job
 from ..serial import Serial
 
-IGNORED = ("n", "hosts", "hostfile", "tunnel", "prolog", "python_interpreter", "ssh_executable", "path", "send", "wait",
-           "strict", "retries", "task_timeout", "nice")
+IGNORED = {                # fields of the Job: options
+    "n": "-n", "hosts": "--host", "hostfile": "--hostfile", "tunnel": "--tunnel", "prolog": "--prolog",
+    "python": "--python-interpreter", "ssh": "--ssh-executable", "path": "--path", "send": "--send", "wait": "--wait",
+    "strict": "--strict", "retries": "--retries", "task_timeout": "--task-timeout", "nice": "--nice"}
 LAUNCHERS = ("profile", "progress", "record")      # leaves that see nothing without a launcher and workers
 
 
-def run(options: Options, job: Job) -> NoReturn:
+def run(job: Job) -> NoReturn:
     """Run the script here, and end as Python would."""
-    ignored = ["-n" if name == "n" else "--" + name.replace("_", "-").replace("hosts", "host") for name in IGNORED
-               if getattr(options, name) != getattr(Options, name)]
+    unasked = Job()
+    ignored = [option for name, option in IGNORED.items() if getattr(job, name) != getattr(unasked, name)]
     for leaf, value in job.leaves.items():
         if leaf in LAUNCHERS and value:
             ignored += ["--" + name for name in (value if isinstance(value, dict) else [leaf])]
@@ -30,8 +32,7 @@ def run(options: Options, job: Job) -> NoReturn:
               file=sys.stderr)
     os.environ.update(job.env)
     script = os.path.join(os.getcwd(), job.script)
-    paths = tuple(filter(None, (job.pythonpath or "").split(os.pathsep)))
-    settings = Settings(job.shares[0].host.name, script, (job.script, *job.args),
-                        os.path.dirname(os.path.realpath(script)), None, paths, {}, 0, 0, None, 1, leaves=job.leaves)
+    settings = Settings(script=script, path0=os.path.dirname(os.path.realpath(script)), directory=None,
+                        **job.settings(job.shares[0]))
     hooks.enter("process", job.leaves, settings)
     program(settings, Serial("origin"))

@@ -330,8 +330,7 @@ def _job(words: Sequence[str]) -> Job:
     module, script = _main()
     try:
         given, _ = options.parse(words)
-        given.scriptless = True
-        job, warning = make_job(given, [script] if script else [])
+        job, warning = make_job(given, [script] if script else [], True)
     except UsageError as error:
         raise ValueError(str(error)) from None
     if warning and job.verbose >= 0:
