@@ -252,7 +252,7 @@ def serve(stdin, out, order):  # type: (BinaryIO, int, Dict[str, Any]) -> None
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     held = []  # descriptors that the agent alone must hold open
     if order["tunnel"]:
-        from microscoop import tunnel
+        from microscoop.leaves import tunnel
         held = [fd_in, out]
         try:
             fd_in = fd_out = tunnel.accept_head(fd_in, order["tunnel"], lambda: tell(out, "ready"))

@@ -58,7 +58,7 @@ def _find_footing(asked: Job, words: list[str]) -> None:
     except OSError as error:
         raise UsageError(f"the working directory cannot be found: {error.strerror}; cd to one that exists") from None
     if asked.prolog:
-        from microscoop import prolog
+        from microscoop.leaves import prolog
         prolog.start_again(asked.prolog, asked.python, words)
 
 

@@ -26,7 +26,7 @@ import socket
 import struct
 import subprocess
 import time
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
 
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
@@ -34,7 +34,9 @@ from microscoop.hosts import Host, Share
 from microscoop.job import Job, is_template
 from microscoop.record import Record
 from microscoop.shell import marker, shell_text
-from microscoop.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from microscoop.leaves.tunnel import Tunnel
 
 PATIENCE = 30  # seconds for the login, and as many for the rest
 SLOWEST = 50_000  # bytes per second that a line should carry at least
@@ -130,7 +132,7 @@ class Start:
         self._met = False  # the nonce has come
         self._over = self._quiet = False  # sock and stderr are at their end
         self.outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
-        self._tunnel = Tunnel() if job.tunnel else None
+        self._tunnel = _tunnel() if job.tunnel else None
         self.sock, theirs = socket.socketpair()
         self.stderr, complaints = os.pipe()
         self.sock.setblocking(False)
@@ -329,6 +331,11 @@ class Start:
         slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
         return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),
                          cure.advice.format(*match.groups()), cure.command.format(*match.groups(), **slots))
+
+
+def _tunnel() -> Tunnel:
+    from microscoop.leaves import tunnel
+    return tunnel.Tunnel()
 
 
 def _cures(stage: str, lines: Sequence[str]) -> Iterator[tuple[Cure, re.Match[str]]]:

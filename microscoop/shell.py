@@ -41,7 +41,7 @@ def shell_text(number: int, job: Job, host: Host) -> str:
     """What sh is fed on the host; the nonce will be the number's square."""
     shell, text = "sh -c", ""
     if job.prolog:
-        from microscoop import prolog
+        from microscoop.leaves import prolog
         shell, text = "sh -lc", PROLOG.format(number=number, command=prolog.command(job.prolog))
     tries, names = _candidates(job, host)
     text += PYTHON.format(number=number, loader=shlex.quote(LOADER % number), probe=shlex.quote(PROBE),

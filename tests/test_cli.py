@@ -412,7 +412,7 @@ def main(beneath_prolog):
                       "stdin": sys.stdin.read(), "python": sys.executable, "later": microscoop.later.__file__,
                       "environ": dict(os.environ), "descriptors": os.listdir("/dev/fd")}))
 """
-START = "import sys; sys.path.insert(0, sys.argv[1]); from microscoop import prolog; " \
+START = "import sys; sys.path.insert(0, sys.argv[1]); from microscoop.leaves import prolog; " \
         "prolog.start_again(sys.argv[2], sys.argv[3] or None, sys.argv[4:])"
 
 
@@ -426,14 +426,14 @@ class Prolog(unittest.TestCase):
         self.home = self.here / "home"
         self.home.mkdir(parents=True)
         package = self.here / "microscoop"
-        package.mkdir()
-        for name, text in [("__init__", ""), ("__main__", STAND_IN), ("errors", ""), ("later", "")]:
+        (package / "leaves").mkdir(parents=True)
+        for name, text in [("__init__", ""), ("__main__", STAND_IN), ("later", ""), ("leaves/__init__", "")]:
             (package / f"{name}.py").write_text(text)
-        for name in ("errors", "prolog"):
-            shutil.copy(str(ROOT / "microscoop" / f"{name}.py"), str(package))
+        for name in ("errors", "leaves/prolog"):
+            shutil.copy(str(ROOT / "microscoop" / f"{name}.py"), str(package / f"{name}.py"))
         with zipfile.ZipFile(str(self.here / "microscoop.pyz"), "w") as archive:
-            for file in package.iterdir():
-                archive.write(str(file), f"microscoop/{file.name}")
+            for file in package.rglob("*.py"):
+                archive.write(str(file), str(file.relative_to(self.here)))
         # A login shell may set PATH anew: so its start-up file sees to it that python3 is this interpreter.
         self.programs = self.here / "programs"
         self.programs.mkdir()

@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any, Iterator, List, Optional
 from unittest import mock
 
-from microscoop import bootstrap, files, launch, shell, tunnel
+from microscoop import bootstrap, errors, files, launch, shell
 from microscoop.errors import HostError, UsageError
 from microscoop.hosts import Host, Share
 from microscoop.job import Job
+from microscoop.leaves import tunnel
 from tests import harness
 from tests.sshd import Sshd, requires_sshd
 
@@ -85,7 +86,8 @@ def old_pythons() -> List[str]:
 
 
 def package() -> files.Bundle:
-    sources = {"__init__.py": b"", "agent.py": AGENT, "tunnel.py": Path(tunnel.__file__).read_bytes()}
+    sources = {"__init__.py": b"", "agent.py": AGENT, "leaves/tunnel.py": Path(tunnel.__file__).read_bytes(),
+               "errors.py": Path(errors.__file__).read_bytes()}
     entries = [files.Entry("microscoop/" + name, len(source), 0o600, "") for name, source in sources.items()]
     return files.Bundle(entries, zlib.compress(b"".join(sources.values())))
 

@@ -196,7 +196,8 @@ class SecretsAreNotToBeSeen(harness.TestCase):
 
     LAUNCHER = """
 import sys
-from microscoop import cli, tunnel
+from microscoop import cli
+from microscoop.leaves import tunnel
 order = tunnel.Tunnel.order
 def told(self):
     found = order(self)

@@ -41,7 +41,7 @@ def start_again(prolog: str, python: Optional[str], words: Sequence[str]) -> NoR
 def shell_text(prolog: str, python: Optional[str], words: Sequence[str], directory: str, stdout: int) -> str:
     """What the shell executes; stdout: the descriptor that will be the program's stdout again."""
     os.set_inheritable(stdout, True)
-    package_home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package_home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     start = " ".join(shlex.quote(word) for word in ("-c", START, package_home, *words))
     back = f"cd {shlex.quote(directory)} || exit"
     lines = [

@@ -18,6 +18,8 @@ import time
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from typing import Callable
 
+from microscoop.errors import UsageError
+
 CONNECT = 20  # seconds that the head has to come
 HANDSHAKE = 5  # seconds that each message of the handshake may take
 STRANGERS = 200  # connections that may wait on the host at once; beyond it the oldest is dropped
@@ -42,7 +44,6 @@ class Tunnel:
         try:
             os.mkdir(self.directory, 0o700)
         except OSError as error:
-            from microscoop.errors import UsageError
             raise UsageError(f"--tunnel: no directory can be made here for its socket: {error}") from None
 
     def order(self) -> dict[str, str]:
