@@ -32,6 +32,7 @@ from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
 from microscoop.hosts import Host, Share
 from microscoop.job import Job, is_template
+from microscoop.loop import Loop
 from microscoop.record import Record
 from microscoop.shell import marker, shell_text
 
@@ -99,93 +100,64 @@ CURES = (
 UNKNOWN = Cure("", "", "it did not say why", "{ssh} true")
 
 
-class Ready(Record):
-    """A host whose agent can be talked to."""
-
-    channel: socket.socket  # non-blocking; Start.sock or the tunnel's
-    rest: bytes  # the first bytes from the agent, already read
-    facts: dict[str, Any]
-
-
 class Start:
-    """One attempt to start one host, driven by the launcher's loop; it never blocks, the tunnel's handshake apart.
+    """One attempt to start one host, in a Loop: what ssh says goes in, what it is to be told goes out.
 
-    The loop writes `outgoing` to `sock` and takes off what was written, hands over what it reads from `sock` and from
-    `stderr` (received, complained; b"" = end of file), and calls expire() at `deadline`, which every step may change;
-    until `ready` or `error` is set. It may go on with complained() after that. In the end it calls close().
+    settled() is called once, by the loop, when `channel` or `error` is there. After that ssh's stderr is still listened
+    to and, where the channel is the tunnel's, its stdout: ended() is called when that closes. In the end: close().
 
     facts, as far as they are known: python (path), version [3, 11, 2], hostname, cores, memory (bytes), in_place,
     login (seconds until the nonce), stage (the last one reached).
     """
 
-    def __init__(self, share: Share, job: Job, parcel: Parcel, now: float,
+    def __init__(self, loop: Loop, share: Share, job: Job, parcel: Parcel, settled: Callable[[], None],
+                 ended: Callable[[], None] = lambda: None,
                  guard: Callable[[int, int, str], None] = lambda number, pid, directory: None) -> None:
         """guard: told of what would outlive us, before it is made and again with ssh's process id."""
-        self.host, self._share = share.host, share
-        self.ready: Optional[Ready] = None
+        self.host, self._share, self._job, self._parcel = share.host, share, job, parcel
+        self.channel: Optional[socket.socket] = None  # to the agent, when it is ready; non-blocking
+        self.rest = b""  # the first bytes from there, already read
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
-        self.deadline = now + PATIENCE  # on time.monotonic()
-        self._began, self._job, self._parcel = now, job, parcel
         self.number = int.from_bytes(os.urandom(6), "big") | 1 << 47
-        self._buffer, self._complaints = bytearray(), bytearray()
+        self._loop, self._ended = loop, ended
+        self._settled: Optional[Callable[[], None]] = settled
+        self._began = time.monotonic()
+        self._deadline, self._due = self._began + PATIENCE, 0.0  # when it has to be settled; when to look at that
+        self._said, self._complaints = bytearray(), bytearray()
         self._met = False  # the nonce has come
-        self._over = self._quiet = False  # sock and stderr are at their end
-        self.outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
+        self._over = self._quiet = False  # ssh's stdout and stderr are at their end
+        self._outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
         self._tunnel = _tunnel() if job.tunnel else None
-        self.sock, theirs = socket.socketpair()
-        self.stderr, complaints = os.pipe()
-        self.sock.setblocking(False)
-        os.set_blocking(self.stderr, False)
+        self._sock, theirs = socket.socketpair()
+        self._stderr, complaints = os.pipe()
+        self._sock.setblocking(False)
+        os.set_blocking(self._stderr, False)
         self.process: Optional[subprocess.Popen[bytes]] = None
-        guard(self.number, 0, self.directory)
+        guard(self.number, 0, self._directory())
         try:
             if self._tunnel:
                 self._tunnel.make()
             self.process = subprocess.Popen(
                 ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()),
                 stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True)
-            guard(self.number, self.process.pid, self.directory)
+            guard(self.number, self.process.pid, self._directory())
         except OSError as error:
             self._fail("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}")
         finally:
             theirs.close()
             os.close(complaints)
+        loop.read(self._sock.fileno(), self._hear)
+        loop.read(self._stderr, self.hear_complaints)
+        loop.after(0, self._step)
 
-    # What the loop calls
-
-    def received(self, data: bytes) -> None:
-        """What came on sock. Raises UsageError if the files to send are too large or cannot be read."""
-        if not data:
-            self._over = True
-            self.deadline = time.monotonic() + 1  # for ssh's last words
-            return self._ended()
-        self._buffer += data
-        if not self._met:
-            self._look_for_nonce()
-        while self._met and not self.ready and not self.error:
-            message = self._message()
-            if message is None:
-                break
-            self._take(message)
-
-    def complained(self, data: bytes) -> None:
-        """What came on ssh's stderr."""
-        self._complaints += data
-        del self._complaints[:-LONGEST]
-        if not data:
-            self._quiet = True
-            self._ended()
-
-    def expire(self) -> None:
-        """The deadline has come."""
-        self._quiet = True
-        if self._over:
-            return self._ended()
-        self._fail(self._stage(None), f"no answer within {time.monotonic() - self._began:.0f} s")
+    def _directory(self) -> str:
+        """That of the tunnel's socket here; "" without a tunnel."""
+        return self._tunnel.directory if self._tunnel else ""
 
     def close(self) -> None:
         """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""
+        self._settled = None
         if self.process and self.process.poll() is None:
             for number in (signal.SIGTERM, signal.SIGCONT):
                 os.killpg(self.process.pid, number)
@@ -194,24 +166,21 @@ class Start:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-        if self.sock.fileno() >= 0:
-            os.close(self.stderr)
-        self.sock.close()
-        if self.ready:
-            self.ready.channel.close()
+        if self._sock.fileno() >= 0:
+            for descriptor in (self._sock.fileno(), self._stderr):
+                self._loop.forget(descriptor)
+            os.close(self._stderr)
+        self._sock.close()
+        if self.channel:
+            self.channel.close()
         if self._tunnel:
             self._tunnel.close()
 
-    @property
-    def directory(self) -> str:
-        """That of the tunnel's socket here; "" without a tunnel."""
-        return self._tunnel.directory if self._tunnel else ""
-
     def leave(self, seconds: float) -> None:
         """The agent has ended: wait, at most so long, for ssh, which ends by itself when the host is cleaned up."""
-        if self.process and self.ready:
+        if self.process and self.channel:
             try:
-                self.ready.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
+                self.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
                 self.process.wait(seconds)
             except (OSError, subprocess.TimeoutExpired):
                 pass  # it is gone, or it will be killed
@@ -220,22 +189,104 @@ class Start:
         """The lines of ssh's stderr, fit to be shown."""
         return [line for line in map(_printable, self._complaints.splitlines()) if line]
 
+    # In the loop
+
+    def _hear(self) -> None:
+        """What ssh says on its stdout. Raises UsageError if the files to send are too large or cannot be read."""
+        data = self._read(self._sock.fileno())
+        if data:
+            self._said += data
+            self._take_in()
+        elif data is not None:
+            self._over = True
+            self._deadline = time.monotonic() + 1  # for ssh's last words
+            self._look_for_end()
+            if self.channel:
+                self._ended()
+        self._step()
+
+    def hear_complaints(self) -> None:
+        """Take in what ssh has said on its stderr."""
+        data = self._read(self._stderr)
+        if data:
+            self._complaints += data
+            del self._complaints[:-LONGEST]
+        elif data is not None:
+            self._quiet = True
+            self._look_for_end()
+        self._step()
+
+    def _read(self, descriptor: int) -> Optional[bytes]:
+        """What has come; nothing at its end, which is read once; None if there is no news."""
+        try:
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""  # ssh ended with something unread
+        if not data:
+            self._loop.forget(descriptor)
+        return data
+
+    def _step(self) -> None:
+        """After whatever has happened: it is settled, or there is more to write, or another deadline."""
+        settled = self._settled
+        if settled and (self.channel or self.error):
+            self._settled = None
+            if self.channel is self._sock:
+                self._loop.forget(self._sock.fileno())  # whoever wants the channel reads it now
+            settled()
+        elif settled:
+            self._write()
+            if self._deadline != self._due:
+                self._due = self._deadline
+                self._loop.after(max(self._due - time.monotonic(), 0), self._expire)
+
+    def _write(self) -> None:
+        try:
+            count = self._sock.send(self._outgoing)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            count = len(self._outgoing)  # nobody will read it; the end is seen by whoever reads here
+        del self._outgoing[:count]
+        self._loop.write(self._sock.fileno(), self._write if self._outgoing else None)
+
+    def _expire(self) -> None:
+        """Perhaps it has taken too long."""
+        if self._settled and time.monotonic() >= self._deadline:
+            self._quiet = True
+            if self._over:
+                self._look_for_end()
+            else:
+                self._fail(self._stage(None), f"no answer within {time.monotonic() - self._began:.0f} s")
+            self._step()
+
+    def _take_in(self) -> None:
+        if not self._met:
+            self._look_for_nonce()
+        while self._met and not self.channel and not self.error:
+            message = self._message()
+            if message is None:
+                break
+            self._take(message)
+
     # The stages
 
     def _look_for_nonce(self) -> None:
         nonce = b"%d" % self.number ** 2
-        at = self._buffer.find(nonce)
+        at = self._said.find(nonce)
         if at < 0:
-            del self._buffer[:-LONGEST]
+            del self._said[:-LONGEST]
             return
-        del self._buffer[:at + len(nonce)]
+        del self._said[:at + len(nonce)]
         self._met = True
         self.facts.update(login=time.monotonic() - self._began, stage="version")
         program = pkgutil.get_data(PACKAGE, "bootstrap.py") or b""
-        self.outgoing += b"%08d" % len(program) + program
+        self._outgoing += b"%08d" % len(program) + program
         self._send(json.dumps(self._order()).encode())
         self._send(self._parcel.package.blob)
-        self.deadline += PATIENCE
+        self._deadline += PATIENCE
 
     def _order(self) -> dict[str, Any]:
         parcel, job = self._parcel, self._job
@@ -246,25 +297,25 @@ class Start:
             "settings": job.settings(self._share)}
 
     def _send(self, data: bytes) -> None:
-        self.outgoing += struct.pack("!i", len(data)) + data
-        self.deadline += len(data) / SLOWEST
+        self._outgoing += struct.pack("!i", len(data)) + data
+        self._deadline += len(data) / SLOWEST
 
     def _message(self) -> Optional[dict[str, Any]]:
         """The next whole message of bootstrap.py, taken off the buffer."""
-        if len(self._buffer) < 4:
+        if len(self._said) < 4:
             return None
-        size, = struct.unpack_from("!I", self._buffer)
+        size, = struct.unpack_from("!I", self._said)
         try:
             if size > LONGEST:
                 raise ValueError
-            if len(self._buffer) < 4 + size:
+            if len(self._said) < 4 + size:
                 return None
-            message = dict(json.loads(self._buffer[4:4 + size]))
+            message = dict(json.loads(self._said[4:4 + size]))
             self.facts["stage"] = message["stage"]
         except (ValueError, TypeError, KeyError):  # something on the host writes to the same stdout
-            self._fail(self.facts["stage"], f"this came between: {_printable(self._buffer[:200])}")
+            self._fail(self.facts["stage"], f"this came between: {_printable(self._said[:200])}")
             return None
-        del self._buffer[:4 + size]
+        del self._said[:4 + size]
         return message
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -277,24 +328,23 @@ class Start:
             self._send(self._parcel.blob)
 
     def _finish(self) -> None:
-        channel = self.sock
+        channel = self._sock
         if self._tunnel:
             try:
                 channel = self._tunnel.connect()
             except (OSError, EOFError, ValueError):
-                if select.select([self.stderr], (), (), 0.5)[0]:
-                    self._complaints += os.read(self.stderr, 65536)  # ssh says why
+                if select.select([self._stderr], (), (), 0.5)[0]:
+                    self._complaints += os.read(self._stderr, 65536)  # ssh says why
                 return self._fail("ready", "" if self.complaints() else "nobody answers through the tunnel")
             finally:
                 self._tunnel.close()
-        self.ready = Ready(channel, bytes(self._buffer), self.facts)
+        self.channel, self.rest = channel, bytes(self._said)
 
     # When it fails
 
-    def _ended(self) -> None:
-        if not (self._over and self._quiet) or self.ready or self.error:
-            return
-        self._fail(self._stage(self._status()))
+    def _look_for_end(self) -> None:
+        if self._over and self._quiet and not self.channel and not self.error:
+            self._fail(self._stage(self._status()))
 
     def _status(self) -> Optional[int]:
         try:
@@ -306,10 +356,10 @@ class Start:
         """How far it came, by what was printed."""
         if self._met:
             return str(self.facts["stage"])
-        marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self.number, self._buffer)  # the text itself may be echoed
+        marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self.number, self._said)  # the text itself may be echoed
         if marks:
             return str(marks[-1].decode())
-        is_in = self._buffer or status not in (None, 255) and not is_template(self._job.ssh)
+        is_in = self._said or status not in (None, 255) and not is_template(self._job.ssh)
         return "shell" if is_in else "ssh"
 
     def _fail(self, stage: str, words: str = "") -> None:
@@ -326,7 +376,7 @@ class Start:
             hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
         cure, match = next(_cures(stage, lines + hints))
         said = match.string if match.string in lines and match.group() else lines[-1]
-        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._buffer).strip()
+        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._said).strip()
         printed = f"it printed {_printable(noise)!r}" if noise else ""
         slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
         return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),

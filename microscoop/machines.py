@@ -34,7 +34,7 @@ class Machine:
 
     def __init__(self, share: Share) -> None:
         self.share, self.name = share, share.host.name
-        self.feed: Any = None                      # a Feed, while it is on its way and as long as its ssh lives
+        self.start: Any = None                     # a launch.Start, as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.heard = 0.0
         self.round_trip = 0                        # microseconds; 0: not known
@@ -43,7 +43,7 @@ class Machine:
 
     def is_starting(self) -> bool:
         """Whether its ssh runs and its agent has not answered yet."""
-        return self.feed is not None and self.channel is None
+        return self.start is not None and self.channel is None
 
 
 class Machines:
@@ -72,14 +72,13 @@ class Machines:
         self._up(self.head, usable_cores(), LOCAL_TRIP, sys.version_info[1], origin_after)
 
     def begin(self, machine: Machine) -> None:
-        """Start ssh; the loop feeds what comes to the Start until the agent answers."""
-        if self._run.is_over() or machine.feed is not None:
+        """Start ssh; the loop has what comes of it."""
+        if self._run.is_over() or machine.start is not None:
             return
         from . import files, launch
-        from .feed import Feed
         self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
-        start = launch.Start(machine.share, self._job, self._parcel, time.monotonic(), self._guard)
-        machine.feed = Feed(self._loop, start, lambda: self._settled(machine), lambda: self.lose(machine, GONE))
+        machine.start = launch.Start(self._loop, machine.share, self._job, self._parcel, lambda: self._settled(machine),
+                                     lambda: self.lose(machine, GONE), self._guard)
         self._run.handle(broker.Awaited(machine.name))
 
     def _guard(self, number: int, pid: int, directory: str) -> None:
@@ -90,25 +89,23 @@ class Machines:
             self._loop.flush(head)                     # at once: we may be killed before the next turn
 
     def _settled(self, machine: Machine) -> None:
-        start = machine.feed.start
-        if start.error is not None:
-            self._failed(machine, start.error)
+        if machine.start.error is not None:
+            self._failed(machine, machine.start.error)
         else:
             self._ready(machine)
         self._run.hosts_changed()
 
     def _ready(self, machine: Machine) -> None:
-        ready = machine.feed.start.ready
-        facts = ready.facts
-        self._talk_to(machine, ready.channel)
+        start, facts = machine.start, machine.start.facts
+        self._talk_to(machine, start.channel)
         machine.round_trip = 0
-        machine.complaints = len(machine.feed.start.complaints())
+        machine.complaints = len(start.complaints())
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts.get("login", 0) * 1000), 1)
         self._up(machine, facts["cores"], max(facts.get("round_trip", 0), LOCAL_TRIP), facts["version"][1], None)
-        if ready.rest:
-            self._from_agent(machine, ready.rest)
+        if start.rest:
+            self._from_agent(machine, start.rest)
         self.tell(machine, Ping(int(time.monotonic() * 1e6)))
 
     def _up(self, machine: Machine, cores: int, trip: float, minor: int, origin_after: Optional[int]) -> None:
@@ -127,10 +124,10 @@ class Machines:
 
     def close_start(self, machine: Machine) -> None:
         """End its ssh, if there is one."""
-        feed, machine.feed = machine.feed, None
-        if feed is not None:
-            self.tell(self.head, Unguard(feed.start.number))
-            feed.close()
+        start, machine.start = machine.start, None
+        if start is not None:
+            self.tell(self.head, Unguard(start.number))
+            start.close()
 
     # Agents
 
@@ -182,7 +179,7 @@ class Machines:
         if away < 3 * BEAT:
             return
         self._beaten += away
-        given_up = [machine for machine in self.remote if machine.feed is not None and away > agent.SILENCE]
+        given_up = [machine for machine in self.remote if machine.start is not None and away > agent.SILENCE]
         for machine in self.remote:
             machine.heard = time.monotonic()
         if given_up and not self._run.is_over():
@@ -203,8 +200,8 @@ class Machines:
             if machine is self.head:
                 self._run.lose_head()
             return
-        machine.feed.hear_complaints()                 # ssh's last words
-        words = machine.feed.start.complaints()[machine.complaints:][-1:] or [why]
+        machine.start.hear_complaints()                 # ssh's last words
+        words = machine.start.complaints()[machine.complaints:][-1:] or [why]
         self._hang_up(machine, "with its host")
         self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
         self._run.hosts_changed()

@@ -285,7 +285,7 @@ class Server:
         if self._opened:
             return
         self._opened = True
-        if not self._broker.workers() and not any(machine.feed for machine in self._machines.remote):
+        if not self._broker.workers() and not any(machine.start for machine in self._machines.remote):
             raise UsageError("no worker could be started on any host")
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
@@ -361,7 +361,7 @@ class Server:
             self._loop.turn(0.5)
         for machine in machines.remote:
             if machine.is_starting():
-                machine.feed.start.leave(max(limit - time.monotonic(), 0))
+                machine.start.leave(max(limit - time.monotonic(), 0))
             machines.close_start(machine)
         _end_child(self._agent_pid, limit)
         self._bring_out()

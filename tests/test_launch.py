@@ -9,7 +9,6 @@ import ast
 import contextlib
 import json
 import os
-import selectors
 import shlex
 import shutil
 import signal
@@ -31,6 +30,7 @@ from microscoop.errors import HostError, UsageError
 from microscoop.hosts import Host, Share
 from microscoop.job import Job
 from microscoop.leaves import tunnel
+from microscoop.loop import Loop
 from tests import harness
 from tests.sshd import Sshd, requires_sshd
 
@@ -92,38 +92,12 @@ def package() -> files.Bundle:
     return files.Bundle(entries, zlib.compress(b"".join(sources.values())))
 
 
-def drive(start: launch.Start) -> None:
-    """The part of the launcher's loop that a start needs, until it is ready or has failed."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(start.sock, selectors.EVENT_READ)
-        selector.register(start.stderr, selectors.EVENT_READ)
-        while not start.ready and not start.error:
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                del start.outgoing[:start.sock.send(start.outgoing)]
-            for key, _ in selector.select(0.02):
-                data = _read(key.fd)
-                if not data:
-                    selector.unregister(key.fileobj)
-                (start.complained if key.fd == start.stderr else start.received)(data)
-                if start.ready or start.error:
-                    return
-            if time.monotonic() > start.deadline:
-                start.expire()
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except ConnectionResetError:
-        return b""
-
-
 class Talk:
     """With the stub agent of a ready host."""
 
     def __init__(self, start: launch.Start) -> None:
-        assert start.ready
-        self.channel, self.rest = start.ready.channel, start.ready.rest
+        assert start.channel
+        self.channel, self.rest = start.channel, start.rest
         self.channel.settimeout(10)
         self.settings: dict[str, Any] = self._hear()
 
@@ -190,9 +164,11 @@ class LaunchCase(harness.TestCase):
         """Driven to its end, ready or not."""
         job = self.job(**changes)
         parcel = parcel or files.Parcel(job.script, job.send, package())
-        start = launch.Start(Share(Host(host, python=python), 1), job, parcel, time.monotonic())
+        loop, settled = Loop(), []
+        start = launch.Start(loop, Share(Host(host, python=python), 1), job, parcel, lambda: settled.append(True))
         self.addCleanup(start.close)
-        drive(start)
+        while not settled:
+            loop.turn()
         return start
 
     def ready(self, host: str = "h2", **changes: Any) -> launch.Start:
@@ -283,8 +259,8 @@ class NothingOfItIsLeft(LaunchCase):
     def test_when_the_head_hangs_up(self) -> None:
         start = self.sent()
         self.assertEqual(len(self.private()), 1)
-        assert start.ready
-        start.ready.channel.close()
+        assert start.channel
+        start.channel.close()
         start.process.wait(10)
         self.assertEqual(self.private(), [])
 

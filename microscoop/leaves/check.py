@@ -13,7 +13,6 @@ from typing import Any, NoReturn, Optional, Sequence
 from microscoop import bootstrap, launch
 from microscoop.channel import Channel
 from microscoop.errors import HostError, Status
-from microscoop.feed import Feed
 from microscoop.files import Parcel
 from microscoop.hosts import Share
 from microscoop.job import Job, is_template
@@ -129,21 +128,21 @@ class Visit:
         self.error: Optional[HostError] = None
         self.over = False
         self._loop, self._left = loop, TRIPS
-        self._feed: Optional[Feed] = None
+        self._start: Optional[launch.Start] = None
         self._channel: Optional[Channel] = None
 
     def begin(self, share: Share, job: Job, parcel: Parcel) -> None:
         """Start ssh; what follows is called by the loop."""
-        self._feed = Feed(self._loop, launch.Start(share, job, parcel, time.monotonic()), self._settled)
+        self._start = launch.Start(self._loop, share, job, parcel, self._settled)
 
     def close(self) -> None:
         """Let go of everything; ssh is ended if it still runs. May be called twice."""
         self.over = True
         if self._channel:
             self._loop.drop(self._channel)
-        if self._feed:
-            self._feed.close()
-        self._channel = self._feed = None
+        if self._start:
+            self._start.close()
+        self._channel = self._start = None
 
     def _end(self, error: Optional[HostError] = None) -> None:
         if not self.over:
@@ -151,17 +150,17 @@ class Visit:
             self.close()
 
     def _settled(self) -> None:
-        assert self._feed
-        ready, error = self._feed.start.ready, self._feed.start.error
-        if not ready:
-            return self._end(error)
-        self.facts = ready.facts
-        self._channel = Channel(ready.channel.fileno(), ready.channel.fileno())
+        start = self._start
+        assert start
+        if not start.channel:
+            return self._end(start.error)
+        self.facts = start.facts
+        self._channel = Channel(start.channel.fileno(), start.channel.fileno())
         self._loop.read(self._channel.reader, self._hear)
         self._loop.after(ANSWER, self._expire)
         self._ping()
-        if ready.rest:
-            self._hear(ready.rest)
+        if start.rest:
+            self._hear(start.rest)
 
     def _ping(self) -> None:
         assert self._channel
@@ -204,7 +203,7 @@ class Visit:
             self._end()
 
     def _fail(self, words: str) -> None:
-        said = self._feed.start.complaints()[-1:] if self._feed else []
+        said = self._start.complaints()[-1:] if self._start else []
         self._end(HostError(self.name, "ready", "; ".join([words, *said])))
 
 
