@@ -27,7 +27,7 @@ class Host(Record):
 
 
 class Share(Record):
-    """What one host gets; workers: None = one for each of its usable cores, 0 = the origin alone.
+    """What one host gets; workers: None = one for each of the cores that only it knows, 0 = the origin alone.
 
     workers counts the processes that run tasks. The origin is one more: reports only call one of the head's slots its.
     """
@@ -189,11 +189,7 @@ def usable_cores() -> int:
 
 def total(shares: Iterable[Share]) -> int:
     """How many workers there are to be, at least 1; a host whose cores only it knows counts as one."""
-    count = 0
-    for share in shares:
-        there = usable_cores() if share.host.local else 1
-        count += there if share.workers is None else share.workers
-    return max(count, 1)
+    return max(sum(1 if share.workers is None else share.workers for share in shares), 1)
 
 
 def distribute(

@@ -36,6 +36,7 @@ class Machine:
         self.share, self.name = share, share.host.name
         self.start: Any = None                     # a launch.Start, as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
+        self.sock: Optional[socket] = None         # of that; it would close if nobody referred to it
         self.heard = 0.0
         self.round_trip = 0                        # microseconds; 0: not known
         self.losses = 0
@@ -59,12 +60,10 @@ class Machines:
         self.remote = [machine for machine in self.all.values() if machine is not self.head]
         self._parcel: Any = None
         self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
-        self._sockets: Dict[str, socket] = {}      # they would close when nobody refers to them
 
-    def head_workers(self) -> int:
-        """How many workers this machine is to have."""
-        workers = self.head.share.workers
-        return usable_cores() if workers is None else workers
+    def are_starting(self) -> bool:
+        """Whether any of them is."""
+        return any(machine.is_starting() for machine in self.remote)
 
     def begin_head(self, sock: socket, origin_after: Optional[int]) -> None:
         """The local agent was forked, and this leads to it."""
@@ -134,7 +133,7 @@ class Machines:
     def _talk_to(self, machine: Machine, sock: socket) -> None:
         machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
         machine.heard = time.monotonic()
-        self._sockets[machine.name] = sock
+        machine.sock = sock
         self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
 
     def _from_agent(self, machine: Machine, data: bytes = b"") -> None:

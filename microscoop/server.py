@@ -74,7 +74,8 @@ class Server:
         self._watchers = hooks.watchers(hooks.Stage(job, self._loop, self._report, self._outlets))
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: lambda action: self._processes.send(action.process, action.message),
-            broker.Start: self._start_process, broker.LeaveOut: self._leave_out, broker.Over: self._over}
+            broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
+            broker.Over: lambda action: self._conclude(Status.FAILED)}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
             Relay: lambda machine, relay: self._processes.hear(machine, relay.process, relay.body),
             Up: lambda machine, up: self._enter(machine, up.process, up.pid),
@@ -110,8 +111,8 @@ class Server:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            workers, limit = self._machines.head_workers(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            raise UsageError(TOO_MANY % (workers, limit)) from None
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            raise UsageError(TOO_MANY % (self._machines.head.share.workers, limit)) from None
         finally:
             self._end()
         return self._status
@@ -179,8 +180,8 @@ class Server:
 
     def _given_ended(self, process: int, status: int) -> None:
         """No agent tells the end of an origin that was there before."""
-        if self._given and process == self._origin and self._status is None:
-            self._status = status
+        if self._given and process == self._origin:
+            self._conclude(status)
 
     def _enter(self, machine: Machine, process: int, pid: int, ends: Sequence[int] = ()) -> None:
         """It runs there; ends: as of a Port, where that is this machine."""
@@ -208,15 +209,14 @@ class Server:
 
     def _origin_ended(self, status: int, how: str) -> None:
         self._origin_pid = 0
-        if self._status is not None:
+        if self.is_over():
             return
         interrupted = self._interrupted > 0 and status == Status.INTERRUPTED << 8
         self._finished = not interrupted
         if os.WIFSIGNALED(status):
-            self._report.error("the origin %s" % how)
-            self._status = 128 + os.WTERMSIG(status)
+            self._conclude(128 + os.WTERMSIG(status), "the origin %s" % how)
         else:
-            self._status = os.WEXITSTATUS(status)
+            self._conclude(os.WEXITSTATUS(status))
 
     # The broker
 
@@ -246,7 +246,7 @@ class Server:
 
     def _left_out(self, action: broker.LeaveOut) -> None:
         self._doubtful -= 1
-        if self._status is not None:
+        if self.is_over():
             return
         first, _, rest = action.why.partition("\n")
         self._report.warning("%s is left out: %s" % (action.host, first))
@@ -255,11 +255,14 @@ class Server:
             self._report.warning(rest.rstrip())
         self._check_workers()
 
-    def _over(self, action: broker.Over) -> None:
-        if self._status is None:
-            self._status = Status.FAILED
-
     # The course of the run
+
+    def _conclude(self, status: int, why: str = "") -> None:
+        """The run ends with this status, and is told why; unless it is ending already."""
+        if self._status is None:
+            self._status = status
+            if why:
+                self._report.error(why)
 
     def is_over(self) -> bool:
         """Whether it is known how the run ends."""
@@ -277,7 +280,7 @@ class Server:
         if self._broker.workers() and not self._waiting and not self._job.strict:
             self._waiting = True
             self._loop.after(self._job.wait, self._open)
-        if not any(machine.is_starting() for machine in self._machines.remote):
+        if not self._machines.are_starting():
             self._open()
         self._check_workers()
 
@@ -292,16 +295,12 @@ class Server:
 
     def lose_head(self) -> None:
         """The agent of this machine has ended."""
-        if self._status is None:
-            self._report.error("the agent of this machine has ended: the run cannot go on")
-            self._status = Status.FAILED
+        self._conclude(Status.FAILED, "the agent of this machine has ended: the run cannot go on")
 
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
-        starting = any(machine.is_starting() for machine in self._machines.remote)
-        if self._opened and not self._doubtful and self._status is None and not self._broker.workers() and not starting:
-            self._report.error("no worker is left on any host: the run cannot go on")
-            self._status = Status.FAILED
+        if self._opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting()):
+            self._conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
 
     # Signals
 
@@ -319,20 +318,20 @@ class Server:
 
     def _signalled(self) -> None:
         for number in os.read(self._wake, 64):
-            if self._status is not None and number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if self.is_over():
                 self._hurried = number
             if number == signal.SIGINT:
                 self._interrupt()
-            elif number in (signal.SIGTERM, signal.SIGHUP) and self._status is None:
+            elif not self.is_over():
                 self._report.warning("%s: everything is ended" % signal.Signals(number).name)
-                self._status = 128 + number
+                self._conclude(128 + number)
 
     def _interrupt(self) -> None:
         """Ctrl-C is the origin's affair; a second one soon after is ours."""
         now = time.monotonic()
         again, self._interrupted = now - self._interrupted < TWICE, now
         if again or not self._origin_pid:
-            self._status = Status.INTERRUPTED if self._status is None else self._status
+            self._conclude(Status.INTERRUPTED)
         elif self._own_group:                          # else the terminal has sent it one already
             try:
                 os.kill(self._origin_pid, signal.SIGINT)
