@@ -12,7 +12,6 @@ import gc
 import mmap
 import os
 import resource
-import select
 import signal
 import socket
 import struct
@@ -20,6 +19,7 @@ import sys
 import threading
 import time
 from array import array
+from contextlib import suppress
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from . import child, program
@@ -68,6 +68,7 @@ ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors
 
 
 Begun = Tuple[int, int, int]      # owner, call, item
+Limits = Tuple[int, int]          # soft and hard, as setrlimit has them
 
 
 class Child:
@@ -96,9 +97,10 @@ class Child:
 class Agent:
     """One host's processes, and the way to the head."""
 
-    def __init__(self, channel: Channel, settings: Settings, passing: Optional[socket.socket], foreground: bool,
-                 held: Sequence[int] = ()) -> None:
+    def __init__(self, channel: Channel, settings: Settings, limits: Limits, held: Sequence[int],
+                 passing: Optional[socket.socket] = None, foreground: bool = False) -> None:
         self.loop = Loop()
+        self._limits = limits                          # on open files, for the processes
         self._held = held                              # descriptors that only we shall hold open
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
@@ -154,6 +156,9 @@ class Agent:
     def _send(self, message: Message) -> None:
         self.loop.send(self._channel, encode(message))
 
+    def _note(self, text: str) -> None:
+        self._send(Note(text.encode("utf-8", "backslashreplace")))
+
     def _listen(self) -> None:
         """Give up a head that says nothing, but not because this machine itself was asleep."""
         now = time.monotonic()
@@ -173,15 +178,11 @@ class Agent:
 
     def last_words(self, text: str) -> None:
         """One line for the user, when all else is done; the head waits for our end."""
-        self._channel.send(encode(Note(text.encode("utf-8", "backslashreplace"))))
+        self._note(text)
+        self.loop.flush(self._channel)
         limit = time.monotonic() + LAST_WORDS
-        while time.monotonic() < limit:
-            try:
-                if self._channel.flush():
-                    return
-            except OSError:                            # the head is gone; nobody hears it
-                return
-            select.select([], [self._channel.writer], [], 0.1)
+        while self._channel.waiting and time.monotonic() < limit:
+            self.loop.turn(0.1)
 
     # Forking
 
@@ -220,7 +221,7 @@ class Agent:
         """Say that it has ended, and, the first time, why."""
         if not self._refused:
             self._refused = True
-            self._send(Note(("%s: %s" % (self._settings.host, why)).encode("utf-8", "backslashreplace")))
+            self._note("%s: %s" % (self._settings.host, why))
         self._send(Died(process, UNSTARTED << 8))
 
     def _own_group(self, kind: int) -> bool:
@@ -247,6 +248,7 @@ class Agent:
                 _set_group(0)
             _hang_on(lifeline, own)
             self._let_go()
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
             child.signals()
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -399,6 +401,7 @@ class Agent:
         for one in self._children.values():
             os.waitpid(one.pid, 0)
             os.close(one.lifeline)
+        self._children.clear()
 
 
 def _nothing(*_: object) -> None:
@@ -453,21 +456,19 @@ def _line_buffered() -> List[Any]:
 
 # How an agent begins -------------------------------------------------------------------------------------------------
 
-def raise_limit() -> int:
-    """Allow this process as many open files as it may have; the soft limit until now."""
+def raise_limit() -> Limits:
+    """Allow this process as many open files as it may have; the limits until now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    with suppress(OSError, ValueError):                # macOS: no more than OPEN_MAX, whatever the hard limit says
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):                      # macOS: no more than OPEN_MAX, whatever the hard limit says
-        return soft
-    return soft
+    return soft, hard
 
 
-def fork_local(settings: Settings, foreground: bool,
-               held: Sequence[int]) -> Tuple[int, socket.socket, socket.socket]:
+def fork_local(settings: Settings, limits: Limits, held: Sequence[int],
+               foreground: bool) -> Tuple[int, socket.socket, socket.socket]:
     """Fork this machine's agent: its pid, the launcher's end of its channel, and where near ends arrive.
 
-    held: descriptors of the launcher that no process of the user's shall have."""
+    limits: on open files, for the user's processes; held: descriptors of the launcher that none of those shall have."""
     ours, theirs = socket.socketpair()
     arrivals, passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     pid = os.fork()
@@ -479,7 +480,7 @@ def fork_local(settings: Settings, foreground: bool,
     try:
         ours.close()
         arrivals.close()
-        Agent(Channel(theirs.fileno(), theirs.fileno()), settings, passing, foreground, held).run()
+        Agent(Channel(theirs.fileno(), theirs.fileno()), settings, limits, held, passing, foreground).run()
         status = 0
     except BaseException:                              # the launcher's code above us must not go on in this process
         sys.excepthook(*sys.exc_info())
@@ -491,8 +492,8 @@ def serve_remote(reader: int, writer: int, order: Dict[str, Any], held: Sequence
     """Be the agent of a remote host; bootstrap.py calls this, with the head's order, in a process of our own.
 
     held: descriptors that no process of the user's shall have."""
-    settings = Settings(open_files=raise_limit(), **order["settings"])
-    one = Agent(Channel(reader, writer), settings, None, False, held)
+    settings = Settings(**order["settings"])
+    one = Agent(Channel(reader, writer), settings, raise_limit(), held)
     one.run()
     left = leftovers(order["sent"], order["files"])
     if left:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import resource
 import select
 import signal
 import socket
@@ -49,7 +48,6 @@ class Settings(Record):
     task_timeout: Optional[float]  # seconds
     workers: int                   # in all, as far as known at the start
     sent: bool = False             # the host has only the files that were sent to it
-    open_files: Optional[int] = None   # the soft limit that the program is to see; None: as it is
     leaves: Dict[str, Any] = {}        # see hooks.py
     here: Optional[int] = None         # workers of this host; None: one for each core
     watchers: Sequence[hooks.Watcher] = ()     # on the head, the launcher's, as they were when it forked
@@ -77,7 +75,6 @@ class Loading(Owner):
 
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
-    _lower_limit(settings)
     os.register_at_fork(after_in_child=sock.close)
     hooks.enter("process", settings.leaves, settings)
     link = Link(sock, "process %d" % number)
@@ -131,15 +128,7 @@ def core_share(cores: int, workers: int) -> int:
     return max(cores // max(workers, 1), 1)
 
 
-def _lower_limit(settings: Settings) -> None:
-    """The launcher and the agent had raised it, for themselves."""
-    if settings.open_files is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (settings.open_files, hard))
-
-
 def _surroundings(settings: Settings) -> None:
-    _lower_limit(settings)
     os.environ.update(settings.env)
     cores = usable_cores()
     share = str(core_share(cores, settings.here or cores))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 from functools import partial
-from typing import Any, Callable, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Optional, Sequence
 
 from microscoop import __version__
 from microscoop.errors import UsageError
@@ -145,7 +145,7 @@ def _parser() -> _Parser:
     add("-m", metavar="MODULE", dest="instead", action=Leaf, type=_named("module"), help="run a module, as python3 -m")
     add("-c", metavar="CODE", dest="instead", action=Leaf, type=_named("code"),
         help="run this text; its functions travel to workers by value")
-    add("-n", metavar="N", type=_at_least(1), help="workers in all (default: the hosts' counts, or one for each core)")
+    add("-n", metavar="N", type=_whole(1), help="workers in all (default: the hosts' counts, or one for each core)")
     either("--host", "--hosts", metavar="H", dest="hosts", nargs="+", action="extend",
            help="hosts, up to the next option, `--` or an existing .py file; named k times: k workers")
     either("--hostfile", metavar="FILE", help="hosts, one a line: name [count] [python=COMMAND]")
@@ -163,8 +163,8 @@ def _parser() -> _Parser:
     add("--pythonpath", metavar="DIRS", help="the workers' PYTHONPATH (default: the one here)")
     add("--env", metavar="NAME[=VALUE]", action=Variable,
         help="a variable of the workers' environment; may be repeated")
-    add("--nice", metavar="N", type=_niceness, help="niceness of the workers")
-    add("--retries", metavar="N", type=_at_least(0),
+    add("--nice", metavar="N", type=_whole(-20, 19), help="niceness of the workers")
+    add("--retries", metavar="N", type=_whole(0),
         help="how often a task that was running when its worker died is run again (default: 2)")
     add("--task-timeout", metavar="SECONDS", type=_duration,
         help="a task that runs longer is ended with its worker, and fails as TaskTimeout")
@@ -172,7 +172,7 @@ def _parser() -> _Parser:
         help="keep in FILE what the script's own maps and submits give, and do not run again what it holds")
     add("--profile", metavar="DIR", action=Leaf, nargs="?", const="profile",
         help="a cProfile file for each worker, in DIR (default: profile), written as --profile=DIR")
-    add("--seed", metavar="N", type=_at_least(0), action=Leaf,
+    add("--seed", metavar="N", type=_whole(0), action=Leaf,
         help="seed random, and numpy.random where it is imported, before each task: the same numbers for every -n")
     add("--serial", action="store_true", help="run everything in this process, task after task, for a debugger")
     add("--wait", metavar="SECONDS", type=_seconds,
@@ -197,25 +197,20 @@ def _parser() -> _Parser:
 
 # --- what reads a value --------------------------------------------------------------------------------------------
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: Optional[int] = None) -> Callable[[str], int]:
+    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+
     def read(text: str) -> int:
-        value = whole_number(text)
-        if value is None or value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
-        return value
+        sign = -1 if least < 0 and text.startswith("-") else 1
+        value = whole_number(text[sign < 0:])
+        if value is None or sign * value < least or most is not None and sign * value > most:
+            raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, found {text!r}")
+        return sign * value
     return read
 
 
 def _named(name: str) -> Callable[[str], dict[str, str]]:
     return lambda text: {name: text}
-
-
-def _niceness(text: str) -> int:
-    negative = text.startswith("-")
-    value = whole_number(text[negative:])
-    if value is None or value > 19 + negative:
-        raise argparse.ArgumentTypeError(f"expected a whole number from -20 to 19, found {text!r}")
-    return -value if negative else value
 
 
 def _duration(text: str) -> float:

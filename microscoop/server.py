@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, job: Job, origin: Optional[socket] = None) -> None:
         self._job, self._given = job, origin
-        self._open_files = agent.raise_limit()
+        self._limits = agent.raise_limit()
         self._report = Reporter(job.verbose)
         self._loop = Loop()
         self._broker = Broker()
@@ -137,7 +137,7 @@ class Server:
         self._own_group = not foreground
         ours = [self._wake, self._signals, *self._loop.descriptors()]
         self._agent_pid, sock, self._arrivals = agent.fork_local(
-            self._settings(), foreground, [*ours, self._given.fileno()] if self._given else ours)
+            self._settings(), self._limits, [*ours, self._given.fileno()] if self._given else ours, foreground)
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self._opened = not self._machines.remote       # nothing to wait for: the script begins at once
         early = max(usable_cores(), EARLY) if self._opened else None
@@ -146,8 +146,8 @@ class Server:
     def _settings(self) -> Settings:
         job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)
         path0 = sys.path[0] if self._given else job.folder or os.path.dirname(os.path.realpath(script))
-        return Settings(script=script, path0=path0, directory=job.path, open_files=self._open_files,
-                        watchers=self._watchers, **job.settings(self._machines.head.share))
+        return Settings(script=script, path0=path0, directory=job.path, watchers=self._watchers,
+                        **job.settings(self._machines.head.share))
 
     def _arrived(self) -> None:
         """The near end of a process that the local agent has forked."""
