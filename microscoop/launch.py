@@ -48,7 +48,7 @@ SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-
                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
 
 class Cure(Record):
-    """What to do about a failed start: one row of the table of advice."""
+    """What to do about a failed start: one row of the table of advice, of which the first counts that fits."""
 
     stage: str  # "": any
     found: str  # regular expression for a line of ssh's or the host's
@@ -96,8 +96,8 @@ CURES = (
     Cure("script", "no directory", "choose one that is there: --path DIRECTORY"),
     Cure("ready", "open failed|tunnel", "it does not allow forwarding: leave out --tunnel"),
     Cure("", "Timeout, server|closed by|reset by", "the connection broke", "{ssh} true"),
+    Cure("", "", "it did not say why", "{ssh} true"),
 )
-UNKNOWN = Cure("", "", "it did not say why", "{ssh} true")
 
 
 class Start:
@@ -128,7 +128,10 @@ class Start:
         self._met = False  # the nonce has come
         self._over = self._quiet = False  # ssh's stdout and stderr are at their end
         self._outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
-        self._tunnel = _tunnel() if job.tunnel else None
+        self._tunnel: Optional[Tunnel] = None
+        if job.tunnel:
+            from microscoop.leaves import tunnel
+            self._tunnel = tunnel.Tunnel()
         self._sock, theirs = socket.socketpair()
         self._stderr, complaints = os.pipe()
         self._sock.setblocking(False)
@@ -339,6 +342,7 @@ class Start:
             finally:
                 self._tunnel.close()
         self.channel, self.rest = channel, bytes(self._said)
+        self._complaints.clear()  # they are not why it may end later
 
     # When it fails
 
@@ -374,26 +378,15 @@ class Start:
         lines = lines or [f"it ended with status {self._status()}"]
         if stage == "ssh" and "Permission denied" in lines[-1]:
             hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
-        cure, match = next(_cures(stage, lines + hints))
+        cure, match = next(
+            (cure, match) for cure in CURES if cure.stage in (stage, "")
+            for match in (re.search(cure.found, line) for line in lines + hints) if match)
         said = match.string if match.string in lines and match.group() else lines[-1]
         noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._said).strip()
         printed = f"it printed {_printable(noise)!r}" if noise else ""
         slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
         return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),
                          cure.advice.format(*match.groups()), cure.command.format(*match.groups(), **slots))
-
-
-def _tunnel() -> Tunnel:
-    from microscoop.leaves import tunnel
-    return tunnel.Tunnel()
-
-
-def _cures(stage: str, lines: Sequence[str]) -> Iterator[tuple[Cure, re.Match[str]]]:
-    """The rows of the table that fit, with what they found."""
-    for cure in (*CURES, UNKNOWN):
-        for match in filter(None, (re.search(cure.found, line) for line in lines)):
-            if cure.stage in (stage, ""):
-                yield cure, match
 
 
 def _printable(data: Union[bytes, bytearray]) -> str:

@@ -40,7 +40,6 @@ class Machine:
         self.heard = 0.0
         self.round_trip = 0                        # microseconds; 0: not known
         self.losses = 0
-        self.complaints = 0                        # lines of ssh's stderr before it was up
 
     def is_starting(self) -> bool:
         """Whether its ssh runs and its agent has not answered yet."""
@@ -98,7 +97,6 @@ class Machines:
         start, facts = machine.start, machine.start.facts
         self._talk_to(machine, start.channel)
         machine.round_trip = 0
-        machine.complaints = len(start.complaints())
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts.get("login", 0) * 1000), 1)
@@ -200,7 +198,7 @@ class Machines:
                 self._run.lose_head()
             return
         machine.start.hear_complaints()                 # ssh's last words
-        words = machine.start.complaints()[machine.complaints:][-1:] or [why]
+        words = machine.start.complaints()[-1:] or [why]
         self._hang_up(machine, "with its host")
         self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
         self._run.hosts_changed()

@@ -53,33 +53,24 @@ class _Parser(argparse.ArgumentParser):
             word = rest.pop(0)
             if word == "--":
                 break
-            own.append(word)
-            count = self._followers(word, rest)
-            own += rest[:count]
+            option, lacks = self._valued(word)
+            count = int(lacks)
+            if option and lacks and option.nargs == "+":
+                count = next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
+            own += [word, *rest[:count]]
             del rest[:count]
-            if self._begins_program(word):
+            if option and option.dest == "instead":  # all that follows -m and -c is the program's
                 break
         return own, rest
 
-    def _followers(self, word: str, rest: Sequence[str]) -> int:
-        """How many of the next words are an option's: none for --path=x and -n6, but one for -vn."""
-        names, valued = self._read(word)
-        if not valued or names[-1] not in valued[0].option_strings:
-            return 0
-        if valued[0].nargs is None:
-            return 1
-        return next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
-
-    def _read(self, word: str) -> tuple[list[str], list[argparse.Action]]:
-        """The options in a word, and those of them that take values."""
+    def _valued(self, word: str) -> tuple[Optional[argparse.Action], bool]:
+        """The option in a word that takes values; whether it lacks them yet: not in --path=x and -n6, but in -vn."""
         names = [word] if word.startswith("--") else ["-" + letter for letter in word[1:]]
-        known = [self._option_string_actions[name] for name in names if name in self._option_string_actions]
-        return names, [action for action in known if action.nargs in (None, "+")]
-
-    def _begins_program(self, word: str) -> bool:
-        """Whether all that follows this option and its value is the program's."""
-        _, valued = self._read(word)
-        return bool(valued) and valued[0].dest == "instead"
+        for name in names:
+            option = self._option_string_actions.get(name)
+            if option and option.nargs in (None, "+"):
+                return option, name == names[-1]
+        return None, False
 
     def about_strange(self, word: str) -> str:
         """What is said about an option that there is not."""

@@ -39,17 +39,16 @@ def marker(job: Job) -> str:
 
 def shell_text(number: int, job: Job, host: Host) -> str:
     """What sh is fed on the host; the nonce will be the number's square."""
-    shell, text = "sh -c", ""
+    tries, names = _candidates(job, host)
+    text = PYTHON.format(number=number, loader=shlex.quote(LOADER % number), probe=shlex.quote(PROBE),
+                         marker=marker(job), tries=" || ".join(tries),
+                         complaint=shlex.quote(f"no Python was found, tried {names}"))
+    shells = ["exec sh -c"]
     if job.prolog:
         from microscoop.leaves import prolog
-        shell, text = "sh -lc", PROLOG.format(number=number, command=prolog.command(job.prolog))
-    tries, names = _candidates(job, host)
-    text += PYTHON.format(number=number, loader=shlex.quote(LOADER % number), probe=shlex.quote(PROBE),
-                               marker=marker(job), tries=" || ".join(tries),
-                               complaint=shlex.quote(f"no Python was found, tried {names}"))
-    execs = [f'exec {shell} "$T" {marker(job)} 3<&0 </dev/null']
-    if job.prolog:
-        execs.insert(0, f"command -v bash >/dev/null && {execs[0].replace('sh', 'bash', 1)}")
+        text = PROLOG.format(number=number, command=prolog.command(job.prolog)) + text
+        shells = ["command -v bash >/dev/null && exec bash -lc", "exec sh -lc"]
+    execs = [f'{shell} "$T" {marker(job)} 3<&0 </dev/null' for shell in shells]
     return "\n".join([f"echo {number}.shell", f"T={shlex.quote(text)}", *execs, ""])
 
 
