@@ -84,21 +84,6 @@ def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
             yield function, value
 
 
-class Dressed:
-    """What a leaf has submitted instead of a function; goes by that function's name."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.__qualname__ = getattr(function, "__qualname__", "") or type(function).__name__
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    def at(self, item: int) -> Callable[..., Any]:
-        """The function for this item; for whoever runs several items in one task."""
-        return self
-
-
 def when_imported(name: str, function: Callable[[], None]) -> None:
     """Call this as soon as the program has imported that module: at once, later or never."""
     if name in sys.modules:

@@ -14,7 +14,6 @@ than plain words: the prolog and the like reach sh through its stdin.
 """
 from __future__ import annotations
 
-import binascii
 import json
 import os
 import pkgutil
@@ -26,8 +25,9 @@ import socket
 import struct
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
+from microscoop import hooks
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
 from microscoop.hosts import Host, Share
@@ -46,6 +46,7 @@ LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and compla
 
 SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
+
 
 class Cure(Record):
     """What to do about a failed start: one row of the table of advice, of which the first counts that fits."""
@@ -377,7 +378,8 @@ class Start:
         lines = [_printable(words.encode("utf-8", "surrogateescape"))] if words else list(hints)
         lines = lines or [f"it ended with status {self._status()}"]
         if stage == "ssh" and "Permission denied" in lines[-1]:
-            hints += [f"passphrase of key {path}" for path in locked_keys(ssh)]
+            keys = hooks.leaf("keys")
+            hints += [f"passphrase of key {path}" for path in keys.locked(ssh)] if keys else []
         cure, match = next(
             (cure, match) for cure in CURES if cure.stage in (stage, "")
             for match in (re.search(cure.found, line) for line in lines + hints) if match)
@@ -393,29 +395,6 @@ def _printable(data: Union[bytes, bytearray]) -> str:
     """One line that cannot do anything to a terminal."""
     text = data[:1000].decode(errors="replace")
     return " ".join("".join(one if one.isprintable() else " " for one in text).split()).strip("@ .")[:300]
-
-
-def locked_keys(ssh: Sequence[str]) -> Iterator[str]:
-    """The files of keys that this ssh would offer, but for their passphrase."""
-    command = [*ssh[:-1], "-G", "--", ssh[-1]]
-    try:
-        settings = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  timeout=2).stdout.decode(errors="surrogateescape")
-    except (OSError, subprocess.TimeoutExpired):
-        return  # not OpenSSH: then there is no more to be known
-    for path in re.findall("^identityfile (.*)", settings, re.MULTILINE):
-        path = os.path.expanduser(path)
-        if os.path.isfile(path) and os.access(path, os.R_OK):
-            with open(path, "rb") as file:
-                if is_locked(file.read()):
-                    yield path
-
-
-def is_locked(key: bytes) -> bool:
-    """Whether a private key's file is encrypted: it says so, or names the cipher behind its magic and a length."""
-    body = re.search(rb"OPENSSH PRIVATE KEY-----([^-]*)", key)
-    cipher = binascii.a2b_base64(body.group(1))[len("openssh-key-v1") + 5:] if body else b"none"
-    return b"ENCRYPTED" in key or not cipher.startswith(b"none")
 
 
 # --- what is run, here and there -----------------------------------------------------------------------------------

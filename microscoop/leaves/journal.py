@@ -30,8 +30,9 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set,
 from .. import tasks
 from ..child import Settings
 from ..errors import UsageError
-from ..hooks import Dressed, Stage, Watcher
+from ..hooks import Stage, Watcher
 from ..owner import Owner
+from .dressed import Dressed
 from .versions import Versions, settled
 
 MAGIC = b"microscoop journal 1\n"

@@ -39,7 +39,7 @@ from typing import (
 
 from .. import futures, tasks
 from ..errors import WorkerLost
-from ..hooks import Dressed
+from .dressed import Dressed
 
 RUN_TIME = 0.02            # seconds that a run should last; twice that, and the rest is given back
 RUN_BYTES = 1 << 20        # of arguments in a run of several items

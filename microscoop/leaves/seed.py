@@ -18,9 +18,10 @@ from typing import Any, Callable, Dict, Tuple
 
 from .. import futures
 from ..child import Settings
-from ..hooks import Dressed, when_imported
+from ..hooks import when_imported
 from ..owner import Owner
 from ..workers import Worker
+from .dressed import Dressed
 
 
 class Place:

@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Set, Tuple
 from weakref import WeakKeyDictionary
 
 from .. import tasks
-from ..hooks import Dressed
+from .dressed import Dressed
 
 
 class Versions:

@@ -1,0 +1,19 @@
+"""What a leaf submits instead of a function.  Runs in owners and in workers."""
+from __future__ import annotations
+
+from typing import Any, Callable
+
+
+class Dressed:
+    """What a leaf has submitted instead of a function; goes by that function's name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__qualname__ = getattr(function, "__qualname__", "") or type(function).__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def at(self, item: int) -> Callable[..., Any]:
+        """The function for this item; for whoever runs several items in one task."""
+        return self
