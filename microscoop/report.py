@@ -14,7 +14,7 @@ from .loop import Loop
 
 FULL = 1 << 20             # bytes that may wait for a slow reader before the processes that print are held up
 NOBODY_READS = (errno.EPIPE, errno.ECONNRESET, errno.EIO)   # EIO: a terminal that was closed
-AT_ONCE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512   # what a writable pipe takes without blocking
+AT_ONCE = select.PIPE_BUF  # what a writable pipe takes without blocking
 
 
 class Reporter:
