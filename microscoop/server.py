@@ -55,6 +55,7 @@ SPOILED = "written to the descriptor that leads to its launcher"
 EARLY = 8                  # workers that are forked before the script begins; each fork takes about 2 ms
 TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
             "or start fewer with -n")
+NO_WORKER = "no worker could be started on any host"
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
 TWICE = 2.0                # seconds within which a second Ctrl-C ends all
@@ -89,6 +90,7 @@ class Server:
         self._origin_pid = 0
         self._agent_pid = 0
         self._opened = self._waiting = False
+        self._staffed = False                      # there was a worker
         self._status: Optional[int] = None
         self._interrupted = -TWICE
         self._finished = False                     # the origin has ended by itself: all output is to come out
@@ -188,6 +190,8 @@ class Server:
         self._processes.enter(machine, process, ends)
         if process == self._origin:
             self._origin_pid = pid
+        else:
+            self._staffed = True
         self.handle(broker.ProcessUp(process))
 
     def _died(self, machine: Machine, message: Died) -> None:
@@ -208,6 +212,8 @@ class Server:
         self._check_workers()
 
     def _origin_ended(self, status: int, how: str) -> None:
+        if not self._origin_pid:
+            self._conclude(Status.USAGE, "the process that runs the script could not be started")
         self._origin_pid = 0
         if self.is_over():
             return
@@ -289,7 +295,7 @@ class Server:
             return
         self._opened = True
         if not self._broker.workers() and not any(machine.start for machine in self._machines.remote):
-            raise UsageError("no worker could be started on any host")
+            raise UsageError(NO_WORKER)
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
 
@@ -300,7 +306,10 @@ class Server:
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
         if self._opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting()):
-            self._conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
+            if self._staffed:
+                self._conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
+            else:
+                self._conclude(Status.USAGE, NO_WORKER)
 
     # Signals
 
