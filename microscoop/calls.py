@@ -13,7 +13,7 @@ from .protocol import Block
 from .record import Record
 
 LEAST_TIME = 500_000       # nanoseconds that a block should last, lest it costs more than it does,
-MOST_TIME = 8_000_000      # and lest others wait for it
+MOST_TIME = 16_000_000     # and lest others wait for it
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
 APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 

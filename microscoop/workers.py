@@ -35,7 +35,7 @@ from .streams import opened
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
 NEVER = 1 << 62            # nanoseconds: later than any look
-TENFOLD = 10               # a block that lasts so many times longer than planned gives its rest back
+OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
 PATIENCE = 10_000_000      # nanoseconds: nothing that lasts less is given back, nor are its results sent on before
 
 
@@ -148,7 +148,7 @@ class Worker(Owner):
                 self._no_longer_idle()
                 work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
                 planned = work.planned * 1000 if isinstance(work, Block) else 0
-                self._until = time.perf_counter_ns() + max(TENFOLD * planned, PATIENCE)
+                self._until = time.perf_counter_ns() + max(OVERLONG * planned, PATIENCE)
                 if self._inbox:
                     self._look_by(self._until)
                 return work
@@ -619,7 +619,7 @@ class Worker(Owner):
             for run in self._runs:
                 if len(run.done) > run.sent and now - run.since > PATIENCE:
                     self._flush(run)
-                if now - run.began > max(TENFOLD * run.block.planned * 1000, PATIENCE):
+                if now - run.began > max(OVERLONG * run.block.planned * 1000, PATIENCE):
                     self._shrink(run)
             if self._until and now > self._until:
                 self._return_inbox()

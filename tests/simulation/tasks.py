@@ -8,7 +8,7 @@ from microscoop.protocol import Block
 
 from .world import Violation
 
-LEAST_TIME, MOST_TIME = 0.0005, 0.008          # seconds, as in calls.py
+LEAST_TIME, MOST_TIME = 0.0005, 0.016          # seconds, as in calls.py
 HEAVY = 4                  # pieces that a block of several items may have
 
 Script = Generator[Optional[float], None, Any]

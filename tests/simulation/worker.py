@@ -11,7 +11,7 @@ from .tasks import Call, Entry, Future, Plan, Script, Thread
 from .world import Violation
 
 TICK = 0.004               # seconds; both as in workers.py
-TENFOLD = 10
+OVERLONG = 3
 
 
 class Run:
@@ -79,7 +79,7 @@ class Worker(Owner):
                 yield from self._run(thread, work)
 
     def _begin(self, planned: int) -> None:
-        self._until = self.world.now + max(TENFOLD * planned / 1e6, PATIENCE)
+        self._until = self.world.now + max(OVERLONG * planned / 1e6, PATIENCE)
 
     def _next(self, thread: Thread) -> Script:
         """The next thing for this thread, once it has the turn."""
@@ -316,7 +316,7 @@ class Worker(Owner):
         for run in self.runs:
             if len(run.done) > run.sent and now - run.since > PATIENCE:
                 self._flush(run)
-            if now - run.began > max(TENFOLD * run.block.planned / 1e6, PATIENCE):
+            if now - run.began > max(OVERLONG * run.block.planned / 1e6, PATIENCE):
                 self._shrink(run)
                 if self.world.fault("returns blocks over a sleeper"):
                     self._return_inbox()
