@@ -84,6 +84,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
 def program(settings: Settings, owner: Owner) -> NoReturn:
     """Run the script as `__main__` in this process, with this owner, and end as Python would."""
     os.register_at_fork(after_in_child=futures.leave)
+    os.register_at_fork(after_in_child=owner.streams.close)
     _arguments(settings)
     futures.enter(owner)
     try:
@@ -105,6 +106,7 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
     _arguments(settings)
     me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
                 settings.sent)
+    os.register_at_fork(after_in_child=me.streams.close)
     futures.enter(Loading(where, settings.workers))
     hooks.enter("process", settings.leaves, settings)
     hooks.when_imported("logging", lambda: _name_in_logs(where))

@@ -26,7 +26,7 @@ class Constants:
         self._copies = copies                      # it is the origin's
         self.waiters: List[Any] = []
         self.known: Dict[bytes, Const] = {}
-        self.data: Dict[bytes, Any] = {}           # their pickles, as far as they are here
+        self.data: Dict[bytes, Any] = {}           # their pickles, as far as they are here; empty once they are values
         self._values: Dict[bytes, Any] = {}
         self._answers: Dict[int, bool] = {}
         self._pulled: Dict[bytes, Tuple[int, int]] = {}        # on their way from (owner, call)
@@ -55,8 +55,10 @@ class Constants:
 
     def value(self, name: bytes) -> Any:
         """The value, once its data is here; one object in this process.  Raises whatever rebuilding it raises."""
+        data = self.data[name]
         if name not in self._values:
-            self._values[name] = pickle.loads(self.data[name])
+            self._values.setdefault(name, pickle.loads(data))
+            self.data[name] = b""                  # it may hold a descriptor; read above, since other threads ask, too
         return self._values[name]
 
     def _publish(self, name: bytes, call: int, data: bytes, copy: bool) -> None:
@@ -97,7 +99,7 @@ class Constants:
             if self._pulled.get(name) != (message.owner, message.call):
                 return                             # its owner has died meanwhile
             del self._pulled[name]
-            self.data[name] = data
+            self.data[name] = data = bytes(data) if self._copies else data
             ring(self.waiters)
         if self._copies:
-            self._publish(name, self._owner.serial(), bytes(data), True)
+            self._publish(name, self._owner.serial(), data, True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
+import resource
 from struct import Struct
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
@@ -21,7 +22,8 @@ from .tasks import PROTOCOL
 
 PULLS = 2                  # streams that a process takes in at a time
 SPARE = 32 << 20           # bytes of memfds kept for use again
-OPEN = 200                 # memfds that a process has at a time: a descriptor each
+OPEN = 200                 # memfds that a process has at a time: a descriptor each, and at most
+SHARE = 4                  # a quarter of those that it may have: the others are the user's
 PLACE = Struct("!IIQ")     # where one is: pid, descriptor, the number in its name
 NAME = "microscoop-%016x"
 
@@ -81,13 +83,14 @@ class _File:
 def opened(place: bytes, size: int) -> Optional[mmap.mmap]:
     """The body that lies there, if that is on this machine and can be read."""
     pid, descriptor, number = PLACE.unpack(place)
-    path = "/proc/%d/fd/%d" % (pid, descriptor)
+    path, name = "/proc/%d/fd/%d" % (pid, descriptor), "/memfd:" + NAME % number
     try:
-        if not pid or not os.readlink(path).startswith("/memfd:" + NAME % number):
+        if not pid or not os.readlink(path).startswith(name):
             return None
         found = os.open(path, os.O_RDONLY)
-        try:
-            return mmap.mmap(found, size, prot=mmap.PROT_READ)
+        try:                                       # another may lie there since that look
+            right = os.readlink("/proc/self/fd/%d" % found).startswith(name)
+            return mmap.mmap(found, size, prot=mmap.PROT_READ) if right else None
         finally:
             os.close(found)
     except (OSError, ValueError):                  # elsewhere, forbidden or gone: it can be pulled
@@ -128,6 +131,7 @@ class Streams:
         self._in: Dict[Key, Inflow] = {}
         self._spare: List[Memory] = []
         self._memories = 0                         # in use
+        self._most = min(OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // SHARE)
 
     def pickled(self, value: Any) -> Body:
         """A pickle: in memory that others can open, if it is too large for a frame."""
@@ -155,6 +159,7 @@ class Streams:
             except OSError:                        # as above
                 self._let_go(memory, False)
                 memory = None
+        self.withdraw(*key)                        # a block that came back to its owner to be run: done with
         self._out[key] = Outflow(memory or body)
         return memory.place() if memory else b""
 
@@ -164,7 +169,7 @@ class Streams:
             memory = self._spare.pop()
             memory.size = 0
             return memory
-        if self._memories >= OPEN or not hasattr(os, "memfd_create"):
+        if self._memories >= self._most or not hasattr(os, "memfd_create"):
             return None
         try:
             memory = Memory()

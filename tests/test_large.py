@@ -1,4 +1,4 @@
-"""One argument and one result of 3 GiB: they go through, and nobody but their two ends holds them."""
+"""Bodies too large for one frame: what holds them, and for how long; up to 3 GiB."""
 from __future__ import annotations
 
 import os
@@ -34,6 +34,49 @@ if __name__ == "__main__":
     print(peak(agent), peak(parent(os.getppid())))
 """
 
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+os.execv(sys.executable, [sys.executable, "-m", "microscoop", *sys.argv[1:]])
+"""
+DESCRIPTORS = """
+import os
+from microscoop import futures, shared
+
+BODY = bytes(300000)
+
+def memories():                 # descriptors of ours that hold a body
+    places = map("/proc/self/fd/%s".__mod__, os.listdir("/proc/self/fd"))
+    return sum("memfd:microscoop" in os.readlink(place) for place in places if os.path.islink(place))
+
+def echo(body):
+    return body
+
+def nest(times):
+    for _ in range(times):
+        assert list(futures.map(echo, [BODY] * 12)) == [BODY] * 12
+    return memories()
+
+def gets(_):
+    return [shared.getConst("c%d" % number, 5)[0] for number in range(30)], memories()
+
+def in_child():
+    ours, theirs = os.pipe()
+    if not os.fork():
+        os.write(theirs, b"%d" % memories())
+        os._exit(0)
+    os.wait()
+    return os.read(ours, 9).decode()
+
+if __name__ == "__main__":
+    print(nest(3), in_child())
+    print(futures.submit(nest, 20).result())
+    for number in range(30):
+        shared.setConst(**{"c%d" % number: bytes([number]) * 300000})
+    got, in_worker = futures.submit(gets, 0).result()
+    print(got == list(range(30)), in_worker, memories())
+"""
+
 
 def memory() -> int:
     """Bytes that this machine has to give now."""
@@ -45,6 +88,15 @@ def memory() -> int:
 
 
 class Large(harness.TestCase):
+    @unittest.skipUnless(hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"), "bodies lie nowhere here")
+    def test_bodies_leave_no_descriptors_behind_and_most_of_those_to_the_user(self):
+        result = harness.plain("-c", LIMITED, "-q", "-n", "1", self.script(DESCRIPTORS))
+        self.assertEqual((result.err, result.status), ("", 0))
+        in_script, in_child, nested, arrived, in_worker, kept = result.out.split()
+        self.assertEqual((in_child, arrived), ("0", "True"))
+        self.assertTrue(0 < int(in_script) <= 16 and int(nested) <= 16, result.out)
+        self.assertTrue(int(in_worker) <= 16 and int(kept) <= 16, result.out)
+
     @harness.slow
     @unittest.skipIf(memory() < NEEDED, "needs 16 GiB of free memory")
     def test_three_gibibytes_go_through_and_launcher_and_agent_stay_small(self):

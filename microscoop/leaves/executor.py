@@ -278,6 +278,7 @@ class Guest(Owner):
         """In a forked child: this belongs to the parent."""
         self.refusal, self._closed = FORKED, True
         self._gate, self._closing, self.lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self.streams.close()
         self._release()
 
 
