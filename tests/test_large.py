@@ -93,7 +93,8 @@ class Large(harness.TestCase):
         result = harness.plain("-c", LIMITED, "-q", "-n", "1", self.script(DESCRIPTORS))
         self.assertEqual((result.err, result.status), ("", 0))
         in_script, in_child, nested, arrived, in_worker, kept = result.out.split()
-        self.assertEqual((in_child, arrived), ("0", "True"))
+        self.assertEqual(arrived, "True")
+        self.assertLessEqual(int(in_child), 1)             # the one that the reader thread was just looking into
         self.assertTrue(0 < int(in_script) <= 16 and int(nested) <= 16, result.out)
         self.assertTrue(int(in_worker) <= 16 and int(kept) <= 16, result.out)
 
