@@ -40,9 +40,10 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIM
 os.execv(sys.executable, [sys.executable, "-m", "microscoop", *sys.argv[1:]])
 """
 DESCRIPTORS = """
-import os
+import os, warnings
 from microscoop import futures, shared
 
+warnings.simplefilter("ignore", DeprecationWarning)        # of forks where there are threads
 BODY = bytes(300000)
 
 def memories():                 # descriptors of ours that hold a body
