@@ -52,26 +52,31 @@ class Section:
     """A lock into which Ctrl-C does not break.
 
     A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So the main
-    thread lets SIGINT wait while it has the lock, and the reader thread never takes it.
+    thread lets SIGINT wait while it has the lock, and the reader thread never takes it.  Where a thread of the user's
+    does, what was broken off is mended the next time.
     """
 
     def __init__(self) -> None:
-        self._lock, self._main = threading.Lock(), threading.main_thread().ident
+        self._lock, self._main = threading.RLock(), threading.main_thread().ident
         self._mask: Any = None
 
     def __enter__(self) -> None:
         if threading.get_ident() == self._main:
             try:
-                self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+                mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
             except KeyboardInterrupt:              # one that had come before
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
                 raise
+            self._mask = mask if self._mask is None else self._mask
+            if self._lock._is_owned():             # type: ignore[attr-defined]
+                self._lock.release()               # one that a thread of the user's took broke into this or __exit__
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
         if threading.get_ident() == self._main:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._mask = None
 
 
 class Owner:

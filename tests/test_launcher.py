@@ -463,6 +463,28 @@ class TheWayToAHost(unittest.TestCase):
 
 
 class CtrlC(harness.TestCase):
+    def test_many_that_threads_of_the_script_take(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import os, signal, threading, time
+            from microscoop import futures
+
+            def echo(body):
+                return body
+
+            if __name__ == "__main__":
+                broken = 0
+                for i in range(20):
+                    threading.Timer(0.003 + 0.005 * (i % 6), os.kill, (os.getpid(), signal.SIGINT)).start()
+                    try:
+                        for body in futures.map(echo, [bytes(600000)] * 30):
+                            assert len(body) == 600000
+                        time.sleep(5)
+                    except KeyboardInterrupt:
+                        broken += 1
+                print(broken, len(list(futures.map(echo, range(9)))))
+            """), timeout=30)
+        self.assertEqual((result.out, result.status), ("20 9\n", 0), result.err)
+
     """SIGINT to the foreground process group, as a terminal sends it."""
 
     def start(self, text, pty):
