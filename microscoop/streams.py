@@ -131,7 +131,8 @@ class Streams:
         self._in: Dict[Key, Inflow] = {}
         self._spare: List[Memory] = []
         self._memories = 0                         # in use
-        self._most = min(OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // SHARE)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = OPEN if limit == resource.RLIM_INFINITY else min(OPEN, limit // SHARE)
 
     def pickled(self, value: Any) -> Body:
         """A pickle: in memory that others can open, if it is too large for a frame."""
