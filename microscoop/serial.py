@@ -55,7 +55,7 @@ class Serial(Worker):
         here.depth = getattr(here, "depth", 0)
         while True:
             with self.lock:
-                if entry not in self.queue:
+                if not entry.left:
                     return
                 work = self._own(entry)
             if here.depth >= DEEP:

@@ -29,7 +29,7 @@ from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
+from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
 
 DEEP = 40                  # tasks that run on top of each other in one thread
@@ -182,26 +182,20 @@ class Worker(Owner):
     def _own(self, entry: Any) -> Any:
         """Take something of our own out of the queue to run it here: a future, or a block of a call."""
         if not isinstance(entry, Call):
-            self._unqueue(entry)
-            self.items -= 1
+            self.remove(entry)
             self._futures += 1
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
         assert block is not None                   # a call is in the queue only as long as it has items left
-        if not entry.left:
-            self._unqueue(entry)
-        self.items -= block.items
+        if entry.left:
+            self.items -= block.items
+        else:
+            self.remove(entry, block.items)
         self._flying += block.items                # out, too, until its outcomes are in
         if block.function:
             self._functions.setdefault((self.number, entry.number), tasks.Apart(entry.function))
         return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
-
-    def _unqueue(self, entry: Any) -> None:
-        if self.queue[-1] is entry:                # as a rule; `remove` would look from the other end
-            self.queue.pop()
-        else:
-            self.queue.remove(entry)
 
     def _no_longer_idle(self) -> None:
         if self._idle:
@@ -307,7 +301,7 @@ class Worker(Owner):
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
         for thing in watched:
-            if thing.left if isinstance(thing, Call) else thing.state == "PENDING" and thing.task:
+            if thing.left:
                 return self._own(thing)
         for entry in reversed(self.queue):
             if entry.parent is task:
@@ -420,7 +414,7 @@ class Worker(Owner):
                 prepare()
         with self.lock:
             self._futures -= 1
-            self.conclude(future, entry)
+            future.finish(entry)
             self._tell_done()
 
     def _work_on(self, run: Run) -> None:
@@ -653,9 +647,7 @@ class Worker(Owner):
         if run.home:
             call = self.calls.get(run.block.call)
             if call is not None:
-                if not call.left:
-                    self.queue.append(call)
-                call.back(*rest, True)
+                call.back(self.queue, *rest, ALONE)
                 self._flying -= rest[1]
                 self.items += rest[1]
         else:
