@@ -109,12 +109,10 @@ class Call:
             self._fresh.append((first, stop, False))
             self.left += stop - first
 
-    def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Optional[Block]:
-        """The next block: a quarter of what is left for each worker, within limits; None if nothing is left.
+    def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Block:
+        """The next block of what is left, which is something: a quarter of it for each worker, within limits.
 
         pickled: makes its body."""
-        if not self.left:
-            return None
         ranges = self._again or self._fresh
         first, stop, alone = ranges.popleft()
         chunk = self._chunks[bisect_right(self._firsts, first) - 1]

@@ -85,7 +85,7 @@ class Owner:
         self._retries, self._task_timeout = retries, task_timeout
         self.lock: Any = Section()
         self.calls: Dict[int, Call] = {}
-        self.queue: Deque[Any] = deque()           # Futures and Calls with items that were not sent, in order
+        self.queue: Deque[Any] = deque()           # Futures that were not sent, and Calls with such items; in order
         self.items = 0                             # how many items those are
         self.submits = Submits()
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
@@ -213,8 +213,9 @@ class Owner:
     def _forget(self, call: Call) -> None:
         """Nobody wants this call any more, nor its function; the lock is held."""
         if call.spread is not None or call.open > call.left:
-            self.streams.drop(self.number, call.number)
-            self.link.send(Drop(self.number, call.number))
+            drop = Drop(self.number, call.number)
+            self.streams.drop(drop)
+            self.link.send(drop)
 
     def _retract(self) -> None:
         """Say so if we have nothing to give away any more, lest credit lies idle here; the lock is held."""
@@ -315,15 +316,15 @@ class Owner:
 
     def next_block(self) -> Block:
         """The oldest items, as a block; the lock is held and there are some."""
-        while True:
-            entry = self.queue[0]
-            block = entry.cut(self.number, self.workers, self.streams.pickled) if isinstance(entry, Call) \
-                else self.submits.cut(self.queue, self.number, self.workers, self.streams.pickled)
-            if isinstance(entry, Call) and not entry.left:
+        entry = self.queue[0]
+        if isinstance(entry, Call):
+            block = entry.cut(self.number, self.workers, self.streams.pickled)
+            if not entry.left:
                 self.queue.popleft()
-            if block is not None:
-                self.items -= block.items
-                return block
+        else:
+            block = self.submits.cut(self.queue, self.number, self.workers, self.streams.pickled)
+        self.items -= block.items
+        return block
 
     # The reader thread
 

@@ -173,7 +173,7 @@ class Worker(Owner):
         return self._at_rest(FREED if self._done else WAITING)
 
     def _at_rest(self, idle: int) -> Idle:
-        return Idle(idle, 0 if self._waiting or self.streams.expects(Block) else self._received)
+        return Idle(idle, 0 if self.streams.expects(Block) else self._received)
 
     def _is_done_with_all(self) -> bool:
         return not (self._runs or self._futures or self._flying or self.items)
@@ -192,7 +192,6 @@ class Worker(Owner):
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
-        assert block is not None                   # a call is in the queue only as long as it has items left
         if entry.left:
             self.items -= block.items
         else:
@@ -574,16 +573,13 @@ class Worker(Owner):
     def _dropped(self, message: Drop) -> None:
         """Skip what nobody wants; what has begun runs to its end."""
         with self.lock:
-            unwanted = [b for b in self._inbox if b.owner == message.owner and message.call in (0, b.call)]
-            for block in unwanted:
-                self._inbox.remove(block)
+            self._inbox = deque(block for block in self._inbox if not message.covers(block.owner, block.call))
             for run in self._runs:
-                if not run.home and run.block.owner == message.owner and message.call in (0, run.block.call):
+                if not run.home and message.covers(run.block.owner, run.block.call):
                     run.rest()
-            self.streams.drop(message.owner, message.call)
-            for table in (self._functions, self._waiting):
-                for key in [key for key in table if key[0] == message.owner and message.call in (0, key[1])]:
-                    del table[key]
+            self.streams.drop(message)
+            message.purge(self._functions)
+            message.purge(self._waiting)
             self._idle = False                     # what was on its way will not come: say Idle again
             self._work.notify_all()
 
