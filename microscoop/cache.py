@@ -41,8 +41,7 @@ class Cache:
     def hear(self, process: int, message: Message) -> bool:
         """Something is on its way to a process: whether it is to go on."""
         if isinstance(message, Drop):
-            for key in [key for key in self._entries if key[0] == message.owner and message.call in (0, key[1])]:
-                del self._entries[key]
+            message.purge(self._entries)
             return True
         assert isinstance(message, Piece)
         entry = self._entries.get((message.owner, message.call))

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from . import tasks
-from .protocol import Block
+from .protocol import FREE, Block
 from .record import Record
 
 LEAST_TIME = 500_000       # nanoseconds that a block should last, lest it costs more than it does,
@@ -54,12 +54,16 @@ class Call:
         self._abandoned = False
         self.spread: Optional[bytes] = None        # the place of its function, once that was offered to others
         self.unread = ""                           # what to tell the user at the end
-        self.attempts: Dict[int, int] = {}
-        self.pulled: Set[int] = set()              # first items of results that were too large for a frame
+        self._attempts: Dict[int, int] = {}
+        self._pulled: Set[int] = set()             # first items of results that were too large for a frame
 
     def held(self) -> int:
         """Items whose outcomes nobody has taken yet."""
         return self.count - self._taken
+
+    def done(self) -> bool:
+        """Whether all outcomes of the items that are known are in."""
+        return not self.open
 
     def ready(self) -> bool:
         """Whether the consumer can take something."""
@@ -105,12 +109,10 @@ class Call:
             self._fresh.append((first, stop, False))
             self.left += stop - first
 
-    def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Optional[Block]:
-        """The next block: a quarter of what is left for each worker, within limits; None if nothing is left.
+    def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Block:
+        """The next block of what is left, which is something: a quarter of it for each worker, within limits.
 
         pickled: makes its body."""
-        if not self.left:
-            return None
         ranges = self._again or self._fresh
         first, stop, alone = ranges.popleft()
         chunk = self._chunks[bisect_right(self._firsts, first) - 1]
@@ -143,8 +145,12 @@ class Call:
             count //= 2
         return [column[start:start + count] for column in chunk.columns], count
 
-    def arrive(self, first: int, outcomes: Any, count: int, spent: int) -> None:
-        """Outcomes of items that were cut; bytes or already a sequence."""
+    def arrive(self, first: int, outcomes: Any, count: int, spent: int, pulled: bool = False) -> None:
+        """Outcomes of items that were cut; bytes or already a sequence.
+
+        spent: nanoseconds; 0: they did not run.  pulled: they were too large for a frame."""
+        if pulled:
+            self._pulled.add(first)
         if spent:
             self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
         if self.record is not None:
@@ -166,10 +172,27 @@ class Call:
         if not self.open or self.wanted is None or self.wanted in self.outcomes:
             ring(self.waiters)
 
-    def back(self, first: int, count: int, alone: bool) -> None:
+    def wants(self, first: int) -> bool:
+        """Whether items that are said to be lost are missed: their result may have been pulled whole before its holder
+        died, so that our Taken came too late."""
+        return first not in self._pulled
+
+    def back(self, queue: Deque[Any], first: int, count: int, verdict: int) -> None:
         """Items that were cut are in the queue again, before all others."""
-        self._again.append((first, first + count, alone))
+        if self.left:
+            queue.remove(self)
+        queue.appendleft(self)
+        self._again.append((first, first + count, verdict != FREE))
         self.left += count
+
+    def charge(self, item: int) -> int:
+        """An item was begun in vain; how often that was so by now."""
+        self._attempts[item] = self._attempts.get(item, 0) + 1
+        return self._attempts[item]
+
+    def label(self, item: int) -> int:
+        """What an item is called in errors."""
+        return item
 
 
 def ring(waiters: Iterable[Any]) -> None:

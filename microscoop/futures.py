@@ -126,9 +126,16 @@ class Future:
     def cancel(self) -> bool:
         """Cancel the task if it has not left this process; True if it is cancelled."""
         with self._owner.lock:
-            if self.state == "PENDING" and (not self.task or self._owner.remove(self)):
+            if self.state == "PENDING":
+                if self.left:
+                    self._owner.remove(self)
                 self._end("CANCELLED")
             return self.state == "CANCELLED"
+
+    @property
+    def left(self) -> int:
+        """1 while it is in its owner's queue: one that was made by hand never is."""
+        return 1 if self.state == "PENDING" and self.task else 0
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
@@ -236,6 +243,10 @@ class Future:
 
     def finish(self, entry: Any) -> None:
         """The outcome is in; called by the owner, under its lock."""
+        if self.record is not None:
+            self.record.keep(0, [(self.task,)], (entry,))
+        if tasks.failed(entry):
+            self._owner.unread[self.serial] = self
         self._entry = entry
         self._end("FINISHED")
 
@@ -473,7 +484,7 @@ class DoneAndNotDone(Record):
 class _Watch:
     """Collects futures as they end; something that `Owner.wait` can watch."""
 
-    state = ""                 # no future: nothing that could be run here instead of waiting
+    left = 0                   # nothing of it could be run here instead of waiting
 
     def __init__(self, owner: Owner, futures: Iterable[Future], timeout: Optional[float]) -> None:
         self._owner, self.futures = owner, list(dict.fromkeys(futures))
@@ -483,7 +494,7 @@ class _Watch:
         self._limit = None if timeout is None else time.monotonic() + timeout
         self.waiters: List[Any] = []
         self.ended: Deque[Future] = deque()
-        self.left = len(self.futures)
+        self.open = len(self.futures)
         with owner.lock:
             for future in self.futures:
                 future.watched_by(self)
@@ -494,7 +505,7 @@ class _Watch:
         if not self._owner.wait(self.ready, (self,), left):
             return []
         ended = [self.ended.popleft() for _ in range(len(self.ended))]
-        self.left -= len(ended)
+        self.open -= len(ended)
         return ended
 
     def ready(self) -> bool:
@@ -502,7 +513,7 @@ class _Watch:
 
     def close(self) -> None:
         """Collect no more."""
-        if self.left:
+        if self.open:
             self._owner.later(self._close)
 
     def _close(self) -> None:
@@ -518,7 +529,7 @@ def wait(fs: Iterable[Future], timeout: Optional[float] = None, return_when: str
     futures = set(fs)
     watch = _Watch(_owner(), futures, timeout)
     try:
-        while watch.left:
+        while watch.open:
             ended = watch.next()
             if not ended or return_when == FIRST_COMPLETED or (
                     return_when == FIRST_EXCEPTION and any(future.failed() for future in ended)):
@@ -535,12 +546,12 @@ def as_completed(fs: Iterable[Future], timeout: Optional[float] = None) -> Itera
 
 
 def _as_completed(watch: _Watch, timeout: Optional[float]) -> Iterator[Future]:
-    total = watch.left
+    total = watch.open
     try:
-        while watch.left:
+        while watch.open:
             ended = watch.next()
             if not ended:
-                raise _error("TimeoutError", "%d of %d futures not done after %s s" % (watch.left, total, timeout))
+                raise _error("TimeoutError", "%d of %d futures not done after %s s" % (watch.open, total, timeout))
             yield from ended
     finally:
         watch.close()

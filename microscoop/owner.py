@@ -10,7 +10,6 @@ the user.  `lock` guards everything here and is never held while user code runs.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -19,13 +18,11 @@ from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import BLOCK_SIZE, MOST_TIME, Call, ring
+from .calls import Call, ring
 from .channel import Link
 from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
 from .protocol import (
-    ALONE,
     CHARGED,
-    FREE,
     KEPT,
     OVERDUE,
     UNMATCHED,
@@ -44,6 +41,7 @@ from .protocol import (
 )
 from .registry import Constants
 from .streams import Streams, opened
+from .submits import Submits
 
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
@@ -92,9 +90,9 @@ class Owner:
         self._retries, self._task_timeout = retries, task_timeout
         self.lock: Any = Section()
         self.calls: Dict[int, Call] = {}
-        self.queue: Deque[Any] = deque()           # Futures and Calls with items that were not sent, in order
+        self.queue: Deque[Any] = deque()           # Futures that were not sent, and Calls with such items; in order
         self.items = 0                             # how many items those are
-        self.sent: Dict[int, Any] = {}             # serial -> Future
+        self.submits = Submits()
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
@@ -104,7 +102,6 @@ class Owner:
         self._said = 0                             # the surplus that it knows of
         self._flying = 0                           # items sent, outcomes not in
         self._serial = 0                           # of calls and of futures
-        self._paces: Dict[str, float] = {}         # nanoseconds that submitted functions take
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
@@ -149,7 +146,7 @@ class Owner:
                     tell()
             elif outcomes:
                 entry.record = None
-                self.conclude(entry, next(iter(outcomes[0][1])))
+                entry.finish(next(iter(outcomes[0][1])))
             else:
                 self.queue.append(entry)
                 self.items += 1
@@ -205,25 +202,25 @@ class Owner:
     def _drop(self, call: Call) -> None:
         if self.calls.pop(call.number, None) is None:
             return
-        self.items -= call.left
         self._flying -= call.open - call.left
         if call.left:
-            self.queue.remove(call)
+            self.remove(call, call.left)
         self._forget(call)
         call.open = call.left = 0
         ring(call.waiters)
         self.pushed()                              # what waited behind it
         self._retract()
 
-    def _tidy(self, call: Call) -> None:
-        if call.is_spent() and self.calls.pop(call.number, None) is not None:
+    def _tidy(self, call: Union[Call, Submits]) -> None:
+        if isinstance(call, Call) and call.is_spent() and self.calls.pop(call.number, None) is not None:
             self._forget(call)
 
     def _forget(self, call: Call) -> None:
         """Nobody wants this call any more, nor its function; the lock is held."""
         if call.spread is not None or call.open > call.left:
-            self.streams.drop(self.number, call.number)
-            self.link.send(Drop(self.number, call.number))
+            drop = Drop(self.number, call.number)
+            self.streams.drop(drop)
+            self.link.send(drop)
 
     def _retract(self) -> None:
         """Say so if we have nothing to give away any more, lest credit lies idle here; the lock is held."""
@@ -231,13 +228,13 @@ class Owner:
             self._told, self._said = False, 0
             self.link.send(Surplus(0))
 
-    def remove(self, future: Any) -> bool:
-        """Take a future out of the queue; False if it has left already.  The lock is held."""
-        if future.serial in self.sent or future not in self.queue:
-            return False
-        self.queue.remove(future)
-        self.items -= 1
-        return True
+    def remove(self, entry: Any, items: int = 1) -> None:
+        """Take an entry out of the queue, with its last items; the lock is held."""
+        self.items -= items
+        if self.queue[-1] is entry:                # as a rule, in a worker
+            self.queue.pop()
+        else:
+            self.queue.remove(entry)
 
     def call_back(self, function: Callable[[Any], Any], future: Any) -> None:
         """Run a callback, in the one thread for them."""
@@ -260,11 +257,11 @@ class Owner:
     def unfinished(self) -> List[Any]:
         """The futures and calls that `finish` waits for."""
         with self.lock:
-            return [*self.sent.values(), *(e for e in self.queue if not isinstance(e, Call)), *self.calls.values()]
+            return [*self.submits.sent.values(), *self.queue, *self.calls.values()]
 
     def is_over(self, entry: Any) -> bool:
         """Whether a future or call of ours has all its outcomes."""
-        return not entry.open if isinstance(entry, Call) else bool(entry.done())
+        return bool(entry.done())
 
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
@@ -324,35 +321,15 @@ class Owner:
 
     def next_block(self) -> Block:
         """The oldest items, as a block; the lock is held and there are some."""
-        while True:
-            entry = self.queue[0]
-            block = entry.cut(self.number, self.workers, self.streams.pickled) if isinstance(entry, Call) \
-                else self._cut_futures()
-            if isinstance(entry, Call) and not entry.left:
+        entry = self.queue[0]
+        if isinstance(entry, Call):
+            block = entry.cut(self.number, self.workers, self.streams.pickled)
+            if not entry.left:
                 self.queue.popleft()
-            if block is not None:
-                self.items -= block.items
-                return block
-
-    def _cut_futures(self) -> Block:
-        """The oldest futures: those of one function that follow each other, MOST_TIME long at most."""
-        first = self.queue.popleft()
-        pace = self._paces.get(first.name, 0)
-        most = min(int(MOST_TIME / pace), len(self.queue) // (2 * self.workers)) if pace and not first.attempts else 1
-        batch, size = [first], len(first.task)
-        while len(batch) < most and self.queue:
-            after = self.queue[0]
-            if isinstance(after, Call) or after.serial != batch[-1].serial + 1 or after.name != first.name \
-                    or after.attempts or size + len(after.task) > BLOCK_SIZE:
-                break
-            batch.append(self.queue.popleft())
-            size += len(after.task)
-        for future in batch:
-            future.state = "RUNNING"
-            self.sent[future.serial] = future
-        return Block(self.number, 0, first.serial, len(batch), int(pace * len(batch) / 1000), 0, 0, 0,
-                     tasks.minor(future.task for future in batch), b"", b"",
-                     self.streams.pickled((tasks.APPLY, [tuple([future.task for future in batch])])))
+        else:
+            block = self.submits.cut(self.queue, self.number, self.workers, self.streams.pickled)
+        self.items -= block.items
+        return block
 
     # The reader thread
 
@@ -402,114 +379,53 @@ class Owner:
         elif not message.call or message.call in self.calls:   # else it crossed our Drop, and nothing more will come
             self.pull(message, message.worker)
 
-    def settle(self, message: Result, body: Any) -> None:
-        """Outcomes are in: hand them to their call, or to the futures whose they are."""
+    def settle(self, message: Result, body: Any, pulled: bool = False) -> None:
+        """Outcomes are in: hand them to their call."""
         with self.lock:
-            if message.call:
-                call = self.calls.get(message.call)
-                if call is not None:
-                    self._flying -= message.items
-                    self.streams.withdraw(self.number, message.call, message.first)
-                    call.arrive(message.first, body, message.items, message.spent)
-                    self._tidy(call)
-                    if self.items:
-                        self.pushed()
+            call = self._call(message.call)
+            if call is None:                       # dropped meanwhile
                 return
             self._flying -= message.items
-            self.streams.withdraw(self.number, 0, message.first)
-            for serial, entry in enumerate(tasks.outcomes(body), message.first):
-                future = self.sent.pop(serial, None)
-                if future is not None:
-                    pace, known = message.spent / message.items, self._paces.get(future.name)
-                    self._paces[future.name] = (pace + known) / 2 if known else pace
-                    self.conclude(future, entry)
+            self.streams.withdraw(self.number, message.call, message.first)
+            call.arrive(message.first, body, message.items, message.spent, pulled)
+            self._tidy(call)
+            if self.items:
+                self.pushed()
 
-    def conclude(self, future: Any, entry: Any) -> None:
-        """A future has its outcome; the lock is held."""
-        if future.record is not None:
-            future.record.keep(0, [(future.task,)], (entry,))
-        if tasks.failed(entry):
-            self.unread[future.serial] = future
-        future.finish(entry)
+    def _call(self, number: int) -> Union[Call, Submits, None]:
+        """That of this number, unless it was dropped."""
+        return self.calls.get(number) if number else self.submits
 
     def _lost(self, message: Lost) -> None:
         """Items are ours again: queue them in front, or give one up that was tried too often."""
         with self.lock:
-            if self._needs_no_more(message):
+            call = self._call(message.call)
+            if call is None or not call.wants(message.first):
                 return
             self._flying -= message.items
             self.streams.withdraw(self.number, message.call, message.first)
             self.streams.forget((self.number, message.call, message.first))
-            if message.verdict == OVERDUE:
-                self._time_out(message)
-            elif message.verdict == UNMATCHED:
-                self._leave_unmatched(message)
-            elif message.verdict != CHARGED or not self._give_up(message):
-                self._back(message)
+            error = self._final(message, call)
+            if error is None:
+                call.back(self.queue, message.first, message.items, message.verdict)
+                self.items += message.items
+            else:
+                for item in range(message.first, message.first + message.items):
+                    call.arrive(item, (tasks.never_ran(error),), 1, 0)
             self.pushed()
 
-    def _back(self, message: Lost) -> None:
-        """Queue these items again, before all others."""
-        if not message.call:
-            self._futures_back(message)
-            return
-        call = self.calls[message.call]
-        if call.left:
-            self.queue.remove(call)
-        call.back(message.first, message.items, message.verdict != FREE)
-        self.queue.appendleft(call)
-        self.items += message.items
-
-    def _needs_no_more(self, message: Lost) -> bool:
-        """Its call was dropped, or its result was pulled whole before its holder died: our Taken came too late."""
-        call = self.calls.get(message.call)
-        if not message.call:
-            return message.first not in self.sent
-        return call is None or message.first in call.pulled
-
-    def _futures_back(self, message: Lost) -> None:
-        for serial in range(message.first + message.items - 1, message.first - 1, -1):
-            future = self.sent.pop(serial, None)
-            if future is not None:
-                future.state = "PENDING"
-                future.attempts += message.verdict == ALONE
-                self.queue.appendleft(future)
-                self.items += 1
-
-    def _give_up(self, message: Lost) -> bool:
-        """Count an attempt at one item; if it was the last, that is its outcome."""
-        call = self.calls.get(message.call)
-        future = None if message.call else self.sent.get(message.first)
-        if message.call and call is not None:
-            attempts = call.attempts[message.first] = call.attempts.get(message.first, 0) + 1
-        elif future is not None:
-            future.attempts += 1
-            attempts = future.attempts
-        else:
-            return True                            # nobody wants it
-        if attempts <= self._retries:
-            return False
+    def _final(self, message: Lost, call: Union[Call, Submits]) -> Optional[Exception]:
+        """What items that were lost fail with; None if they are to run again."""
         host, _, cause = bytes(message.body).decode().partition("\n")
-        self._fail(message, WorkerLost(host, cause, future.name if future else message.first, attempts))
-        return True
-
-    def _time_out(self, message: Lost) -> None:
-        host = bytes(message.body).decode().partition("\n")[0]
-        item = message.first if message.call else self.sent[message.first].name
-        self._fail(message, TaskTimeout(host, item, self._task_timeout or 0))
-
-    def _leave_unmatched(self, message: Lost) -> None:
-        for item in range(message.first, message.first + message.items):
-            self._fail(message._replace(first=item), NoMatchingWorker("%d.%d" % sys.version_info[:2]))
-
-    def _fail(self, message: Lost, error: Exception) -> None:
-        """This error is the outcome of one item that was lost."""
-        kind = type(error).__name__
-        entry = (pickle.dumps(error, tasks.PROTOCOL), kind, str(error), "%s: %s" % (kind, error))
-        if message.call:
-            self.calls[message.call].arrive(message.first, (entry,), 1, 0)
-        else:
-            self.conclude(self.sent.pop(message.first), entry)
+        if message.verdict == OVERDUE:
+            return TaskTimeout(host, call.label(message.first), self._task_timeout or 0)
+        if message.verdict == UNMATCHED:
+            return NoMatchingWorker("%d.%d" % sys.version_info[:2])
+        if message.verdict == CHARGED:
+            attempts = call.charge(message.first)
+            if attempts > self._retries:
+                return WorkerLost(host, cause, call.label(message.first), attempts)
+        return None
 
     # Bodies that are too large for a frame
 
@@ -539,10 +455,7 @@ class Owner:
         if isinstance(message, Const):
             self.constants.arrived(message, data)
             return
-        self.settle(message, tasks.outcomes(data))
-        call = self.calls.get(message.call)
-        if call is not None:
-            call.pulled.add(message.first)
+        self.settle(message, tasks.outcomes(data), True)
         self.link.send(Taken(message.worker, self.number, message.call, message.first, message.items))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Container, Dict, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Container, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 from .record import Record
 
@@ -98,6 +98,14 @@ class Drop(Record):
     """owner -> broker -> holders: nobody wants this call (0: any of that owner) any more."""
     owner: int
     call: int
+
+    def covers(self, owner: int, call: int) -> bool:
+        """Whether this call of this owner is one of those."""
+        return owner == self.owner and self.call in (0, call)
+
+    def purge(self, table: Dict[Any, Any]) -> List[Any]:
+        """Take what is of those calls out of a table whose keys begin with owner and call; gives it."""
+        return [table.pop(key) for key in list(table) if self.covers(*key[:2])]
 
 
 class Quiet(Record):

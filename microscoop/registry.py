@@ -19,7 +19,7 @@ from .protocol import KEPT, Const, Named
 class Constants:
     """Those that a process knows of; Owner.wait can watch it.  The owner's lock is taken here where it is needed."""
 
-    state = ""                 # no future: nothing that could be run here instead of waiting
+    left = 0                   # nothing of it could be run here instead of waiting
 
     def __init__(self, owner: Any, copies: bool) -> None:
         self._owner = owner

@@ -5,9 +5,9 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 from . import tasks
 from .owner import Owner
-from .protocol import Block, Message
+from .protocol import Message
 from .registry import Constants
-from .workers import DEEP, Run, Worker
+from .workers import DEEP, Worker
 
 HERE = "here"              # `where` of a program outside the launcher
 
@@ -51,19 +51,15 @@ class Serial(Worker):
         with self.lock:
             self.do_later()
         super().push(entry, columns)
-        here = self._here
-        here.depth = getattr(here, "depth", 0)
         while True:
             with self.lock:
-                if entry not in self.queue:
+                if not entry.left:
                     return
                 work = self._own(entry)
-            if here.depth >= DEEP:
+            if self._here.depth >= DEEP:
                 self._run_afresh(work)
-            elif isinstance(work, Block):
-                self._work_on(Run(work, self.task(), True))
             else:
-                self._run(work)
+                self._perform(work)
 
     def pushed(self) -> None:
         return                                     # the pushing thread runs it itself

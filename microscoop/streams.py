@@ -17,7 +17,7 @@ import resource
 from struct import Struct
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
-from .protocol import INLINE, WINDOW, Message, Piece, Pull
+from .protocol import INLINE, WINDOW, Drop, Message, Piece, Pull
 from .tasks import PROTOCOL
 
 PULLS = 2                  # streams that a process takes in at a time
@@ -194,12 +194,11 @@ class Streams:
         if flow is not None:
             self._let_go(flow.body)
 
-    def drop(self, owner: int, call: int) -> None:
-        """Nobody wants this call (0: any of that owner) any more."""
-        for key in [key for key in self._out if key[0] == owner and call in (0, key[1])]:
-            self._let_go(self._out.pop(key).body, False)       # somebody may be reading it still
-        for key in [key for key in self._in if key[0] == owner and call in (0, key[1])]:
-            del self._in[key]
+    def drop(self, message: Drop) -> None:
+        """Nobody wants these calls any more."""
+        for flow in message.purge(self._out):
+            self._let_go(flow.body, False)         # somebody may be reading it still
+        message.purge(self._in)
         self._ask()
 
     def expects(self, kind: type) -> bool:

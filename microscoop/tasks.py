@@ -268,6 +268,12 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
     return data, kind, said, text + (lacking(error) if sent else "")
 
 
+def never_ran(error: Exception) -> Failure:
+    """The outcome of an item that no task gave."""
+    kind = type(error).__name__
+    return pickle.dumps(error, PROTOCOL), kind, str(error), "%s: %s" % (kind, error)
+
+
 def lacking(error: BaseException) -> str:
     """What to do about an error of a host that has only the files that it was sent, one line."""
     if isinstance(error, ModuleNotFoundError):

@@ -29,7 +29,7 @@ from .calls import Call
 from .channel import Link
 from .errors import exit_status
 from .owner import Owner
-from .protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
+from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
 
 DEEP = 40                  # tasks that run on top of each other in one thread
@@ -52,9 +52,10 @@ class Run:
     """A block at work; its thread appends to `done` and other threads may cut `numbers` short."""
     __slots__ = ("block", "numbers", "done", "sent", "since", "began", "beneath", "note", "slot", "home")
 
-    def __init__(self, block: Block, beneath: object, home: bool) -> None:
-        self.block, self.beneath = block, beneath
-        self.home = home                           # our own items, run here
+    def __init__(self, block: Block, home: bool = False) -> None:
+        self.block = block
+        self.home = home                           # our own items, run here: their outcomes go straight to the call
+        self.beneath: object = None                # the task on top of which it runs
         self.numbers = list(range(block.first, block.first + block.items))
         self.done: List[Any] = []
         self.sent = 0                              # of done
@@ -74,6 +75,14 @@ class Run:
             return None
         self.block = self.block._replace(items=self.block.items - count)
         return first, count
+
+
+class Here(threading.local):
+    """What a thread does for us."""
+
+    task: Any = None           # the Run or Future that it runs: the topmost on its stack
+    depth = 0                  # how many those are
+    guarded = False            # it holds the guards
 
 
 class Worker(Owner):
@@ -103,7 +112,7 @@ class Worker(Owner):
         self._runs: List[Run] = []
         self._functions: Dict[Tuple[int, int], tasks.Apart] = {}   # (owner, call); of those that travel apart
         self._waiting: Dict[Tuple[int, int], List[Block]] = {}     # the blocks that wait for such a function
-        self._here = threading.local()             # .task: what the thread runs; .depth: tasks on its stack
+        self._here = Here()
         self._holder = 0                           # the thread that has the turn; 0: nobody
         self._work = threading.Condition(self.lock)     # for the holder: there is work, or the turn is gone
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
@@ -122,7 +131,6 @@ class Worker(Owner):
     def serve(self) -> None:
         """Run what there is to run, in this thread, while it has the turn."""
         me = threading.get_ident()
-        self._here.depth = 0
         with self.lock:
             self._busy += 1
         while True:
@@ -130,13 +138,10 @@ class Worker(Owner):
                 self._busy -= 1
                 work = self._next(me)
                 self._busy += 1
-            if isinstance(work, Block):
-                self._work_on(Run(work, None, work.size < 0))
-            else:
-                self._run(work)
+            self._perform(work)
 
     def _next(self, me: int) -> Any:
-        """The next thing for this thread, once it has the turn; the lock is held."""
+        """The next Run or Future for this thread, once it has the turn; the lock is held."""
         while True:
             if self._holder != me:
                 if self._holder:
@@ -146,8 +151,8 @@ class Worker(Owner):
                 self._holder = self._holder or me
             elif self._inbox or self.queue:
                 self._no_longer_idle()
-                work = self._inbox.popleft() if self._inbox else self._own(self.queue[-1])
-                planned = work.planned * 1000 if isinstance(work, Block) else 0
+                work = Run(self._inbox.popleft()) if self._inbox else self._own(self.queue[-1])
+                planned = work.block.planned * 1000 if isinstance(work, Run) else 0
                 self._until = time.perf_counter_ns() + max(OVERLONG * planned, PATIENCE)
                 if self._inbox:
                     self._look_by(self._until)
@@ -168,7 +173,7 @@ class Worker(Owner):
         return self._at_rest(FREED if self._done else WAITING)
 
     def _at_rest(self, idle: int) -> Idle:
-        return Idle(idle, 0 if self._waiting or self.streams.expects(Block) else self._received)
+        return Idle(idle, 0 if self.streams.expects(Block) else self._received)
 
     def _is_done_with_all(self) -> bool:
         return not (self._runs or self._futures or self._flying or self.items)
@@ -180,28 +185,21 @@ class Worker(Owner):
             self.link.send(self._at_rest(DONE))
 
     def _own(self, entry: Any) -> Any:
-        """Take something of our own out of the queue to run it here: a future, or a block of a call."""
+        """Take something of our own out of the queue to run it here: a future, or a Run of some items of a call."""
         if not isinstance(entry, Call):
-            self._unqueue(entry)
-            self.items -= 1
+            self.remove(entry)
             self._futures += 1
             entry.state = "RUNNING"
             return entry
         block = entry.cut(self.number, self.workers)
-        assert block is not None                   # a call is in the queue only as long as it has items left
-        if not entry.left:
-            self._unqueue(entry)
-        self.items -= block.items
+        if entry.left:
+            self.items -= block.items
+        else:
+            self.remove(entry, block.items)
         self._flying += block.items                # out, too, until its outcomes are in
         if block.function:
             self._functions.setdefault((self.number, entry.number), tasks.Apart(entry.function))
-        return block._replace(size=-1)             # -1: home, its outcomes go straight to the call
-
-    def _unqueue(self, entry: Any) -> None:
-        if self.queue[-1] is entry:                # as a rule; `remove` would look from the other end
-            self.queue.pop()
-        else:
-            self.queue.remove(entry)
+        return Run(block, True)
 
     def _no_longer_idle(self) -> None:
         if self._idle:
@@ -210,14 +208,8 @@ class Worker(Owner):
         if self._strangers:                        # which may wait for this work's end, or it for theirs
             self._look_by(time.perf_counter_ns() + PATIENCE)
 
-    def _give_turn(self) -> bool:
-        """Let another thread take in work; False if this one does not have the turn.  The lock is held."""
-        if self._holder != threading.get_ident():
-            return False
-        self._hand_turn_on()
-        return True
-
     def _hand_turn_on(self) -> None:
+        """Let another thread take in work; the lock is held."""
         self._holder = self._until = 0
         if self._parked:
             self._turn.notify()
@@ -255,16 +247,16 @@ class Worker(Owner):
     # Waiting
 
     def task(self) -> object:
-        return getattr(self._here, "task", None)
+        return self._here.task
 
     def item(self) -> int:
         """The number, in its map, of the item that the calling thread is on; 0 in a submitted task."""
-        task = self.task()
+        task = self._here.task
         return task.note[task.slot + 2] if isinstance(task, Run) and task.block.call else 0
 
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """As Owner.wait, by the rule of waiting."""
-        task = getattr(self._here, "task", None)
+        task = self._here.task
         if task is None:
             with self.lock:
                 if ready():
@@ -288,10 +280,8 @@ class Worker(Owner):
                 break
             if self._is_deep():
                 self._run_afresh(mine)
-            elif isinstance(mine, Block):
-                self._work_on(Run(mine, task, True))
             else:
-                self._run(mine)
+                self._perform(mine)
         return self._sleep(ready, watched, timeout)
 
     def _is_deep(self) -> bool:
@@ -307,7 +297,7 @@ class Worker(Owner):
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
         for thing in watched:
-            if thing.left if isinstance(thing, Call) else thing.state == "PENDING" and thing.task:
+            if thing.left:
                 return self._own(thing)
         for entry in reversed(self.queue):
             if entry.parent is task:
@@ -318,9 +308,10 @@ class Worker(Owner):
         with self.lock:
             if ready():
                 return True
-            mine = self._give_turn()
+            mine = self._holder == threading.get_ident()
             self._busy -= 1
             if mine:
+                self._hand_turn_on()
                 for run in self._runs:
                     self._flush(run)
                     self._shrink(run)
@@ -346,7 +337,7 @@ class Worker(Owner):
             guard.__enter__()
 
     def _put_down_guards(self) -> None:
-        if not getattr(self._here, "guarded", False):
+        if not self._here.guarded:
             return
         self._here.guarded = False
         for guard in reversed(self.guards):
@@ -369,14 +360,10 @@ class Worker(Owner):
         """Run it in a thread with an empty stack, and wait for that."""
         def run() -> None:
             try:
-                self._here.depth = 0
                 if mine:
                     with self.lock:
                         self._take_turn()
-                if isinstance(work, Block):
-                    self._work_on(Run(work, task, True))
-                else:
-                    self._run(work, task)
+                self._perform(work, task)
             except BaseException:                  # a defect of ours, as in _help
                 sys.excepthook(*sys.exc_info())
                 os._exit(70)
@@ -394,50 +381,67 @@ class Worker(Owner):
 
     # Running
 
-    def _run(self, future: Any, beneath: object = None) -> None:
-        """Run one of our own futures here."""
-        here = self._here
-        before = getattr(here, "task", None)
-        future.beneath = beneath or before
-        here.task = future
+    def _perform(self, work: Any, beneath: object = None) -> None:
+        """Run a Run or a Future in this thread, on top of the task that waits there; or, in a fresh thread, on top of
+        one that waits in another."""
+        here, is_run = self._here, isinstance(work, Run)
+        before, here.task = here.task, work
+        work.beneath = beneath or before
         here.depth += 1
+        if is_run:
+            self._enlist(work)
         if before is None:
             self._take_up_guards()
+        if is_run:
+            self._work_on(work)
+        else:
+            entry = self._outcome(work)
+        here.task = before
+        here.depth -= 1
+        self._leave_if_forked()
+        if before is None:
+            self._put_down_guards()
+        for prepare in self.before_results if is_run or before is None else ():
+            prepare()
+        with self.lock:
+            if is_run:
+                self._strike_off(work, before is None)
+            else:
+                self._futures -= 1
+                work.finish(entry)
+            self._tell_done()
+
+    def _outcome(self, future: Any) -> Any:
+        """Run one of our own futures; its outcome."""
         try:
             function, args, kwargs = pickle.loads(future.task)
             for wrap in self.wrappers:
                 function = wrap(function, future)
-            entry = tasks.outcome(function(*args, **kwargs))
+            return tasks.outcome(function(*args, **kwargs))
         except BaseException as error:             # whatever a task raises is its outcome
             self._leave_if_forked(error)
-            entry = self.failure(error, future.name)
-        finally:
-            here.task = before
-            here.depth -= 1
-        if before is None:
-            self._put_down_guards()
-            for prepare in self.before_results:
-                prepare()
-        with self.lock:
-            self._futures -= 1
-            self.conclude(future, entry)
-            self._tell_done()
+            return self.failure(error, future.name)
 
-    def _work_on(self, run: Run) -> None:
-        """Run the items of a block, front to back."""
-        here, block = self._here, run.block
-        before = getattr(here, "task", None)
-        here.task = run
-        here.depth += 1
+    def _enlist(self, run: Run) -> None:
+        """A block is at work; from now on the reader thread can send on or give back what it should not keep."""
         with self.lock:
             self._runs.append(run)
             run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
             run.slot = self._slots.pop() if self._slots else 0
-            if block.items > 1:
+            if run.block.items > 1:
                 self._look_by(run.began + PATIENCE)
-        if before is None:
-            self._take_up_guards()
-        note, at = run.note, run.slot
+
+    def _strike_off(self, run: Run, last: bool) -> None:
+        """A block has ended, the last that this thread had to do; the lock is held."""
+        self._runs.remove(run)
+        self._flush(run, last)
+        run.note[run.slot] = 0                     # not before: to pack and send outcomes is part of the task
+        if run.note is self._note:
+            self._slots.append(run.slot)
+
+    def _work_on(self, run: Run) -> None:
+        """Run the items of a block, front to back."""
+        block, note, at = run.block, run.note, run.slot
         note[at + 1], note[at + 2], note[at] = block.call, block.first, block.owner
         try:
             apart = self._functions[block.owner, block.call] if block.function else None
@@ -449,20 +453,6 @@ class Worker(Owner):
         else:
             while not self._is_done(run):
                 self._loop(run, function, columns)
-        here.task = before
-        here.depth -= 1
-        self._leave_if_forked()
-        if before is None:
-            self._put_down_guards()
-        for prepare in self.before_results:
-            prepare()
-        with self.lock:
-            self._runs.remove(run)
-            self._flush(run, before is None)
-            self._tell_done()
-            run.note[run.slot] = 0                 # not before: to pack and send outcomes is part of the task
-            if run.note is self._note:
-                self._slots.append(run.slot)
 
     def _is_done(self, run: Run) -> bool:
         """Whether each item that the block still has is done; `rest` may have cut the numbers for items that it then
@@ -583,16 +573,13 @@ class Worker(Owner):
     def _dropped(self, message: Drop) -> None:
         """Skip what nobody wants; what has begun runs to its end."""
         with self.lock:
-            unwanted = [b for b in self._inbox if b.owner == message.owner and message.call in (0, b.call)]
-            for block in unwanted:
-                self._inbox.remove(block)
+            self._inbox = deque(block for block in self._inbox if not message.covers(block.owner, block.call))
             for run in self._runs:
-                if not run.home and run.block.owner == message.owner and message.call in (0, run.block.call):
+                if not run.home and message.covers(run.block.owner, run.block.call):
                     run.rest()
-            self.streams.drop(message.owner, message.call)
-            for table in (self._functions, self._waiting):
-                for key in [key for key in table if key[0] == message.owner and message.call in (0, key[1])]:
-                    del table[key]
+            self.streams.drop(message)
+            message.purge(self._functions)
+            message.purge(self._waiting)
             self._idle = False                     # what was on its way will not come: say Idle again
             self._work.notify_all()
 
@@ -653,9 +640,7 @@ class Worker(Owner):
         if run.home:
             call = self.calls.get(run.block.call)
             if call is not None:
-                if not call.left:
-                    self.queue.append(call)
-                call.back(*rest, True)
+                call.back(self.queue, *rest, ALONE)
                 self._flying -= rest[1]
                 self.items += rest[1]
         else:

@@ -314,6 +314,23 @@ if __name__ == "__main__":
         """), timeout=15)
         self.assertEqual(result, (0, "1 [3, 2, 1]\n", ""))
 
+    def test_the_child_of_a_task_that_forks_ends_with_that_task_however_deep_it_lies(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+            import os
+            from microscoop import futures
+            def inner(number):
+                if os.fork() == 0:
+                    return "the child"
+                return os.wait()[1]
+            def outer(number):
+                status = futures.submit(inner, number).result()
+                print("after", status, flush=True)
+                return number
+            if __name__ == "__main__":
+                print(list(futures.map(outer, range(2))))
+        """), timeout=15)
+        self.assertEqual(result, (0, "after 0\nafter 0\n[0, 1]\n", ""))
+
     def test_the_options_for_the_workers_surroundings(self):
         folder = harness.TEMP / "elsewhere"
         folder.mkdir()

@@ -121,19 +121,22 @@ class Future(standard.Future):  # type: ignore[type-arg]  # 3.8 has no Future[An
     def cancel(self) -> bool:
         """Cancel it if it has not left this process; whether it is cancelled."""
         with self._owner.lock:
-            mine = not self.running() and self._owner.remove(self)
+            mine = self._place == "PENDING" and not self.running()
             if mine:
-                self.finish(None)
+                self._owner.remove(self)
+                self._leave()
         if mine and super().cancel():
             self.set_running_or_notify_cancel()    # so that those who wait for it learn of it now
         return super().cancel()
 
     def finish(self, entry: Any) -> None:
-        """The outcome is in, or will not be needed; the owner's lock is held."""
+        """The outcome is in, or why there will be none; the owner's lock is held."""
+        self._leave()
+        self._owner.call_back(lambda future: future.complete(entry), self)
+
+    def _leave(self) -> None:
         self._place, self.task = "FINISHED", b""
         ring(self.waiters)
-        if entry is not None:
-            self._owner.call_back(lambda future: future.complete(entry[0]), self)
 
     def complete(self, outcome: Any) -> None:
         """In the callback thread: rebuild what the task returned or raised."""
@@ -250,19 +253,16 @@ class Guest(Owner):
 
     # In the reader thread
 
-    def conclude(self, future: Any, entry: Any) -> None:
-        future.finish((entry,))
-
     def cut_off(self, status: int) -> None:
         """The launcher has gone, or is to go: whatever is not done will not be."""
         self.link.end()
         how = _end(self._launcher)
         with self._gate, self.lock:
             self._broken = "" if self.refusal else how
-            for entry in [*self.sent.values(), *self.queue, *self.calls.values()]:
+            for entry in [*self.submits.sent.values(), *self.queue, *self.calls.values()]:
                 if not self.is_over(entry):
                     self._give_up_on(entry, _broken(how))
-            self.sent.clear()
+            self.submits.sent.clear()
             self.queue.clear()
             self.items = 0
         self._silence.set()
@@ -272,7 +272,7 @@ class Guest(Owner):
             entry.error = error
             ring(entry.waiters)
         else:
-            self.conclude(entry, error)
+            entry.finish(error)
 
     def forget(self) -> None:
         """In a forked child: this belongs to the parent."""

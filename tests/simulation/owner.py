@@ -270,14 +270,16 @@ class Owner:
         if call is not None:
             self.flying -= message.items
             call.arrive(message.first, outcomes, message.spent)
-            if self.items:
-                self.pushed()
-        elif not message.call:
+        elif message.call:
+            return
+        else:
             self.flying -= message.items
             pace = message.spent / 1e9 / message.items
             self._pace = (self._pace + pace) / 2 if self._pace else pace
             for serial, outcome in enumerate(outcomes, message.first):
                 self.sent.pop(serial).finish(outcome)
+        if self.items:
+            self.pushed()
 
     def _lost(self, message: Lost) -> None:
         call = self.calls.get(message.call)

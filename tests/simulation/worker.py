@@ -339,9 +339,10 @@ class Worker(Owner):
             self.say(Back(run.block.owner, run.block.call, *rest))
         elif run.block.call in self.calls:
             call = self.calls[run.block.call]
-            if not call.left:
-                self.queue.append(call)
+            if call.left:
+                self.queue.remove(call)
             call.back(*rest, True)
+            self.queue.appendleft(call)
             self._count_home(-rest[1])
             self.items += rest[1]
 
