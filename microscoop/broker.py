@@ -529,14 +529,16 @@ class Broker:
 
     def _constant(self, process: Process, message: Const) -> None:
         """A name is given once; whoever comes second is told of the first.  But a task whose worker died after it had
-        set the name sets it again."""
+        set the name sets it again.  A worker gets its answer when the origin has a copy: its own may not live long."""
         message = message._replace(owner=process.number, body=bytes(message.body))
         known, setter = self._constants.get(message.body, (None, 0))
         same = known is not None and (known.size, known.digest) == (message.size, message.digest)
         if known is None or message.copy and same and process.kind == ORIGIN:
             self._constants[message.body] = message, setter if message.copy else process.number
             self._tell_all(message)
-        if not message.copy:
+            if known is not None and known.owner == setter:
+                self._actions.append(Send(setter, Named(known.call, 1)))
+        if not message.copy and (known is not None or process.kind == ORIGIN):
             ours = known is None or same and setter not in self.processes
             if known is not None and ours:
                 self._constants[message.body] = known, process.number

@@ -161,7 +161,11 @@ class Owner:
         self.feed()
 
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
-        """Sleep until `ready()`, which only what is watched can make true; False when `timeout` seconds are over."""
+        """Until `ready()`, which only what is watched can make true; False when `timeout` seconds are over."""
+        return self.sleep(ready, watched, timeout)
+
+    def sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
+        """The same, and nothing else meanwhile, in a worker neither: for what does not take long."""
         limit = None if timeout is None else time.monotonic() + timeout
         bell = threading.Lock()
         bell.acquire()

@@ -1,11 +1,11 @@
 """Named values that every process can get; shared.py is what users see of it.  Runs in the origin and in workers.
 
     setter --Const--> broker --Const--> every process, also those that start later       who has the value of a name
-    setter <--Named-- broker                                                             whether it was free
+    setter <--Named-- broker                  whether it was free; yes, to a worker, once the origin has a copy
     getter --Pull---> owner, through its host's cache                                    the value, once for each host
 
-The broker lets a name be set once.  The origin copies what a worker has set and says so: the value outlives its setter.
-If that dies before, the name is free again.
+The broker lets a name be set once.  The origin copies what a worker has set and says so, and only then the setter goes
+on: the value outlives it.  If it dies before, the name is free again.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Constants:
         """Give a name its value; False if it has one already.  Waits for the broker's answer."""
         call = self._owner.serial()
         self._publish(name, call, data, False)
-        self._owner.wait(lambda: call in self._answers, (self,))
+        self._owner.sleep(lambda: call in self._answers, (self,))
         with self._owner.lock:
             ours = self._answers.pop(call)
             if ours:

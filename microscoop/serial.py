@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Sequence, Tuple
 
 from . import tasks
-from .owner import Owner
 from .protocol import Message
 from .registry import Constants
 from .workers import DEEP, Worker
@@ -68,9 +67,9 @@ class Serial(Worker):
         task = self.task()
         self._forbid_cycle(task, watched)
         if task is None:
-            return Owner.wait(self, ready, watched, timeout)
+            return self.sleep(ready, watched, timeout)
         self._put_down_guards()
         try:
-            return Owner.wait(self, ready, watched, timeout)
+            return self.sleep(ready, watched, timeout)
         finally:
             self._take_up_guards()

@@ -266,7 +266,7 @@ class Worker(Owner):
                 self._look_by(time.perf_counter_ns() + PATIENCE)
                 self._unguarded.notify_all()
             try:
-                return super().wait(ready, watched, timeout)
+                return self.sleep(ready, watched, timeout)
             finally:
                 with self.lock:
                     self._strangers -= 1
@@ -317,7 +317,7 @@ class Worker(Owner):
                     self._shrink(run)
         self._put_down_guards()
         try:
-            return super().wait(ready, watched, timeout)
+            return self.sleep(ready, watched, timeout)
         finally:
             with self.lock:
                 self._busy += 1

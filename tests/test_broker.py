@@ -462,8 +462,11 @@ class Names(unittest.TestCase):
 
     def test_a_name_is_granted_once_and_all_are_told_who_has_it_also_those_that_come_later(self):
         everybody = (self.office.origin, self.first, self.second)
-        self.assertEqual(self.set(self.first), (True, dict.fromkeys(everybody, (self.first, 10))))
+        self.assertEqual(self.set(self.first), (None, dict.fromkeys(everybody, (self.first, 10))))
         self.assertEqual([self.set(self.first), self.set(self.second, 6)], [(False, {})] * 2)
+        self.assertEqual(self.set(self.office.origin, copy=1)[0], True)
+        self.assertEqual([to for to, _ in sent(self.office.actions, Named)], [self.first])
+        self.assertEqual(self.set(self.office.origin, copy=1)[0], None)
         late, = self.office.host("far", 1)
         self.assertEqual([m.body for to, m in sent(self.office.actions, Const) if to == late], [b"name"])
 
@@ -477,7 +480,7 @@ class Names(unittest.TestCase):
         self.set(self.first)
         origin = self.office.origin
         everybody = (origin, self.first, self.second)
-        self.assertEqual(self.set(origin, copy=1), (None, dict.fromkeys(everybody, (origin, 10))))
+        self.assertEqual(self.set(origin, copy=1), (True, dict.fromkeys(everybody, (origin, 10))))
         self.assertEqual(self.told(self.office.tell(ProcessDied(self.first, "h\nended", ())))[1], {})
         self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0], self.set(origin)[0]],
                          [False, True, False])
@@ -486,7 +489,8 @@ class Names(unittest.TestCase):
         self.set(self.first)
         self.assertEqual(self.told(self.office.tell(ProcessDied(self.first, "h\nended", ())))[1],
                          dict.fromkeys((self.office.origin, self.second), (self.first, 0)))
-        self.assertEqual(self.set(self.second, 6)[0], True)
+        self.assertEqual(self.set(self.second, 6)[1],
+                         dict.fromkeys((self.office.origin, self.second), (self.second, 10)))
 
 
 class Pythons(unittest.TestCase):

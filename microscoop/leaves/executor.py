@@ -185,12 +185,12 @@ class Guest(Owner):
             except ConnectionError:                # the launcher has just ended: the reader thread tells those who wait
                 return
 
-    def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
-        """As Owner.wait; raises the error of a map that was given up."""
+    def sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
+        """As Owner.sleep; raises the error of a map that was given up."""
         def over() -> bool:
             return ready() or any(isinstance(thing, Call) and thing.error is not None for thing in watched)
 
-        in_time = super().wait(over, watched, timeout)
+        in_time = super().sleep(over, watched, timeout)
         if in_time and not ready():
             raise watched[0].error
         return in_time
