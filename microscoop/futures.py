@@ -441,7 +441,9 @@ def _unordered(source: _Source) -> Iterator[Any]:
     call.begun = True
     try:
         while _ready(source):
-            yield from _values(call.take(next(iter(call.outcomes))))
+            with source.owner.lock:                # the reader thread adds to them
+                first = next(iter(call.outcomes))
+            yield from _values(call.take(first))
     finally:
         source.owner.drop(call)
 

@@ -278,11 +278,12 @@ class Owner:
 
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
-        entries = [future.entry() for future in self.unread.values()]
-        for call in self.calls.values():
+        with self.lock:
+            entries, calls = [future.entry() for future in self.unread.values()], list(self.calls.values())
+        for call in calls:
             if call.unread:
                 print("microscoop: " + call.unread, file=sys.stderr)
-            for data in call.outcomes.values():
+            for data in list(call.outcomes.values()):
                 entries += filter(tasks.failed, tasks.outcomes(data))
         for _, kind, said, text in entries:
             print("microscoop: nobody looked at this error of a task:", text or kind + ": " + said, sep="\n",

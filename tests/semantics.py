@@ -1021,6 +1021,15 @@ class Eager(Case):
         futures = [pool.submit(nap, 0.01) for _ in range(5 * WORKERS)]
         wait_until(lambda: compute(0.05) or all(future.done() for future in futures), LIMIT / 2)
 
+    def test_results_as_they_come_may_come_while_one_is_taken(self):
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-7)
+        try:
+            found = sorted(pool.map_as_completed(identity, range(5000), chunksize=1))
+        finally:
+            sys.setswitchinterval(before)
+        self.assertEqual(found, list(range(5000)))
+
     def test_a_map_advances_while_nobody_iterates_it(self):
         taken = []
         counted = (taken.append(item) or item for item in range(60))
