@@ -65,7 +65,7 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
             unpack(order["sent"], order["files"], files)
         place(order, here)
         parent, child = os.getpid(), fork()
-    except BaseException:
+    except BaseException:  # sys.exit of a failed stage, too: nothing stays behind
         remove(directory)
         raise
     if child:

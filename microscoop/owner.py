@@ -346,8 +346,8 @@ class Owner:
                     self._handlers[type(message)](message)
         except (EOFError, ConnectionError):
             self.cut_off(1)                        # the head is gone, and with it the sense of this process
-        except BaseException:
-            sys.excepthook(*sys.exc_info())        # a defect of ours; without this thread nothing would ever end
+        except BaseException:                      # a defect of ours; without this thread nothing would ever end
+            sys.excepthook(*sys.exc_info())
             self.cut_off(70)
 
     def cut_off(self, status: int) -> None:

@@ -33,7 +33,7 @@ def pickled(value: Any, function: Any = None) -> bytes:
     function: the one that is to be run, if it is only a part of the value.  Raises what pickling raises."""
     try:
         data = pickle.dumps(value, PROTOCOL)
-    except Exception:
+    except Exception:                              # of any kind: perhaps it can go by value
         byvalue = hooks.leaf("byvalue")
         if byvalue is None:
             raise
@@ -186,7 +186,7 @@ APPLY = pickle.dumps(apply, PROTOCOL)
 
 def named(function: Any) -> str:
     """What a function is called."""
-    return getattr(function, "__qualname__", "") or type(function).__name__
+    return str(getattr(function, "__qualname__", "") or type(function).__name__)
 
 
 def submitted(error: BaseException) -> str:

@@ -442,7 +442,7 @@ def child_of_a_patient_thread(number):
 
     def work():
         children = [pool.submit(square, number), pool.submit(square, number)]
-        time.sleep(0.05)
+        wait_until(lambda: all(child.running() or child.done() for child in children))
         found.extend(child.result() for child in children)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -3,13 +3,15 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from ..tasks import named
+
 
 class Dressed:
     """What a leaf has submitted instead of a function; goes by that function's name."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.__qualname__ = getattr(function, "__qualname__", "") or type(function).__name__
+        self.__qualname__ = named(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

@@ -253,7 +253,7 @@ class Clerk:
 def _name(function: Any) -> str:
     """What to call it: a partial has the name of its function."""
     function = getattr(function, "func", function)
-    return str(getattr(function, "__qualname__", "") or type(function).__name__)[:100]
+    return tasks.named(function)[:100]
 
 
 def _sent(function: Any, arguments: Any) -> Task:

@@ -196,7 +196,7 @@ def _first_level(func: Callable[..., Any], op: Callable[..., Any], iterables: Se
                  timeout: Optional[float]) -> _Level:
     if not callable(func) or not callable(op) or not iterables:
         raise TypeError("expected a function, an operator and an iterable or more, not %r" % ((func, op, *iterables),))
-    name = getattr(func, "__qualname__", None) or type(func).__name__
+    name = tasks.named(func)
     limit = None if timeout is None else time.monotonic() + timeout
     func = futures.dressed(futures._owner(), func)     # what we submit ourselves is not: it is not the user's
     how = How(tasks.pack(func, "the function"), tasks.pack(op, "the operator"), scan, 1, name)

@@ -60,7 +60,7 @@ class Tunnel:
             one.connect(self._here)
             one.sendall(self._ticket)
             shake_hands(one, self._key, True)
-        except BaseException:
+        except BaseException:                      # whatever it is, it is raised on: only the socket is ours
             one.close()
             raise
         one.setblocking(False)
