@@ -655,7 +655,7 @@ class Broker:
 
 def _placed(message: Any, sender: Optional[Process], receiver: Process) -> Any:
     """A message as this receiver gets it: the place of a body is known only on the host where it lies."""
-    if sender is None or sender.host is receiver.host:
+    if sender is None or sender.host is receiver.host or not (message.size or getattr(message, "function", 0)):
         return message
     return message._replace(**dict.fromkeys(_PLACES.intersection(message._fields), b""))
 
