@@ -475,6 +475,7 @@ def fork_local(settings: Settings, limits: Limits, held: Sequence[int],
     if pid:
         theirs.close()
         passing.close()
+        arrivals.setblocking(False)
         return pid, ours, arrivals
     status = 70
     try:
@@ -508,7 +509,7 @@ def _some(names: List[str]) -> str:
 def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:
     """The launcher's side: (process, pid, descriptors) of a process that the local agent has forked.
 
-    Raises OSError (EMFILE) if they are too many."""
+    Raises BlockingIOError if there is none; OSError (EMFILE) if they are too many."""
     ends = array("i")
     data, parts, flags, _ = arrivals.recvmsg(ENDS.size, socket.CMSG_SPACE(3 * ends.itemsize))
     for level, kind, content in parts:

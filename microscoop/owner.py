@@ -9,6 +9,7 @@ the user.  `lock` guards everything here and is never held while user code runs.
 """
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -49,32 +50,41 @@ PATIENCE = 0.01            # seconds that the first items of a call may take to 
 class Section:
     """A lock into which Ctrl-C does not break.
 
-    A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So the main
-    thread lets SIGINT wait while it has the lock, and the reader thread never takes it.  Where a thread of the user's
-    does, what was broken off is mended the next time.
+    A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So while the
+    main thread has the lock, SIGINT is only noted, and raised anew when the lock is free.  To block it would not do:
+    then a thread of the script's takes it, and Python raises in the main thread all the same.
     """
 
     def __init__(self) -> None:
         self._lock, self._main = threading.RLock(), threading.main_thread().ident
-        self._mask: Any = None
+        self._handlers: List[Any] = []             # of the user's; two if that of another signal comes here meanwhile
+        self._noted: Tuple[Any, ...] = ()
 
     def __enter__(self) -> None:
         if threading.get_ident() == self._main:
-            try:
-                mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-            except KeyboardInterrupt:              # one that had come before
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-                raise
-            self._mask = mask if self._mask is None else self._mask
-            if self._lock._is_owned():             # type: ignore[attr-defined]
-                self._lock.release()               # one that a thread of the user's took broke into this or __exit__
-        self._lock.acquire()
+            self._handlers.append(signal.signal(signal.SIGINT, self._note))
+        try:
+            self._lock.acquire()
+        except BaseException:                      # of the handler of another signal
+            self._hand_back()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+        self._hand_back()
+
+    def _note(self, *noted: Any) -> None:
+        self._noted = noted
+
+    def _hand_back(self) -> None:
         if threading.get_ident() == self._main:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            self._mask = None
+            handler = self._handlers.pop()
+            signal.signal(signal.SIGINT, handler)
+            noted, self._noted = self._noted, ()
+            if noted and callable(handler):        # not by a second signal: asyncio's wakeup descriptor has heard it
+                handler(*noted)
+            elif noted:
+                signal.raise_signal(signal.SIGINT)
 
 
 class Owner:
@@ -101,7 +111,7 @@ class Owner:
         self._told = False                         # the broker knows that we need credit
         self._said = 0                             # the surplus that it knows of
         self._flying = 0                           # items sent, outcomes not in
-        self._serial = 0                           # of calls and of futures
+        self._serials = itertools.count(1)         # of calls and of futures
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
@@ -122,10 +132,10 @@ class Owner:
     def serial(self) -> int:
         """A number for a new Future or Call; never 0.  With the first begins the reader thread: a script that makes
         none has no thread of ours, and may fork as it likes."""
-        with self.lock:
-            self.start()
-            self._serial += 1
-            return self._serial
+        if self._reader.ident is None:
+            with self.lock:
+                self.start()
+        return next(self._serials)
 
     def task(self) -> object:
         """The task that the calling thread runs: the parent of what it submits; None outside of tasks."""
@@ -169,24 +179,20 @@ class Owner:
         limit = None if timeout is None else time.monotonic() + timeout
         bell = threading.Lock()
         bell.acquire()
-        with self.lock:
-            if ready():
-                return True
-            for thing in watched:
-                thing.waiters.append(bell)
+        for thing in watched:
+            thing.waiters.append(bell)             # lists change in one step: no lock for that
         try:
             while True:
-                left = -1 if limit is None else min(max(limit - time.monotonic(), 0), threading.TIMEOUT_MAX)
-                bell.acquire(timeout=left)
                 with self.lock:
                     if ready():
                         return True
-                if limit is not None and time.monotonic() >= limit:
+                left = -1 if limit is None else min(limit - time.monotonic(), threading.TIMEOUT_MAX)
+                if limit is not None and left <= 0:
                     return False
+                bell.acquire(timeout=left)
         finally:
-            with self.lock:
-                for thing in watched:
-                    thing.waiters.remove(bell)
+            for thing in watched:
+                thing.waiters.remove(bell)
 
     def later(self, function: Callable[[], None]) -> None:
         """Have the reader thread do this, under the lock.  For what a garbage collection may call at any moment, also
@@ -196,7 +202,11 @@ class Owner:
 
     def drop(self, call: Call) -> None:
         """Nobody wants this call any more: what was not begun shall not be."""
-        self.later(lambda: self._drop(call))
+        call.consumer = None                       # there is no need to tell that it goes
+        if call.open or call.spread is not None:
+            self.later(lambda: self._drop(call))
+        else:
+            self._later.append(lambda: self._drop(call))        # not worth waking the reader thread
 
     def abandon(self, call: Call, unfinished: bool) -> None:
         """Nobody can consume this call any more: keep no results, but for errors."""
@@ -249,13 +259,13 @@ class Owner:
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
         while True:
-            begun = self._serial
+            begun = next(self._serials)
             for entry in self.unfinished():
                 self.wait(lambda entry=entry: self.is_over(entry), (entry,))  # type: ignore[misc]
             self.hear_quiet()
             if self._callbacks is not None:
                 self._callbacks.finish()
-            if begun == self._serial:              # no callback has submitted more meanwhile
+            if next(self._serials) == begun + 1:        # no callback has submitted more meanwhile
                 return
 
     def unfinished(self) -> List[Any]:
@@ -270,7 +280,7 @@ class Owner:
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
         with self._hearing:
-            if self._serial:
+            if self._reader.ident is not None:     # else nothing was ever submitted
                 with self.lock:
                     self._silence.clear()
                     self.link.send(Quiet())
@@ -279,6 +289,7 @@ class Owner:
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
         with self.lock:
+            self.do_later()
             entries, calls = [future.entry() for future in self.unread.values()], list(self.calls.values())
         for call in calls:
             if call.unread:

@@ -12,6 +12,7 @@ Nothing here waits but the loop.
 """
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -152,8 +153,10 @@ class Server:
                         **job.settings(self._machines.head.share))
 
     def _arrived(self) -> None:
-        """The near end of a process that the local agent has forked."""
-        self._enter(self._machines.head, *agent.receive_ends(self._arrivals))
+        """The near ends of processes that the local agent has forked."""
+        with contextlib.suppress(BlockingIOError):     # that was all
+            while True:
+                self._enter(self._machines.head, *agent.receive_ends(self._arrivals))
 
     # What agents say
 
@@ -195,6 +198,8 @@ class Server:
         self.handle(broker.ProcessUp(process))
 
     def _died(self, machine: Machine, message: Died) -> None:
+        if machine is self._machines.head:
+            self._arrived()                            # its near end has come before, another way
         expelled = self._processes.bury(machine, message.process)
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
         begun: Any = tuple(BEGUN.iter_unpack(noted))

@@ -8,12 +8,13 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 import time
 import unittest
 from types import SimpleNamespace
 from unittest import mock
 
-from microscoop import machines, protocol, server
+from microscoop import machines, owner, protocol, server
 from tests import harness
 
 ARTICLE = """
@@ -77,6 +78,22 @@ class AsUnderPlainPython(harness.TestCase):
             with self.subTest(end):
                 self.assertEqual(ours, plain)
                 self.assertEqual(ours.status, ends[end])
+
+    def test_the_exit_status_of_a_script_whose_end_is_heard_of_before_its_beginning(self):
+        path = self.script("import os\nos._exit(7)\n")
+        result = harness.plain("-c", textwrap.dedent("""
+            import sys
+            from microscoop import cli, server
+            begin = server.Server._begin_head
+
+            def begin_deaf(self):
+                begin(self)
+                self._loop.forget(self._arrivals.fileno())
+
+            server.Server._begin_head = begin_deaf
+            sys.exit(cli.main(sys.argv[1:]))
+        """), "-q", "-n", "1", path, timeout=20)
+        self.assertEqual(result, (7, "", ""))
 
     def test_an_exit_with_a_text(self):
         result = self.check_same("import sys; print('out'); sys.exit('the text')")
@@ -480,6 +497,40 @@ class TheWayToAHost(unittest.TestCase):
 
 
 class CtrlC(harness.TestCase):
+    """SIGINT to the foreground process group, as a terminal sends it."""
+
+    def test_waits_for_the_end_of_a_section_whichever_thread_takes_it(self):
+        section, steps = owner.Section(), []
+
+        def take(steps):
+            thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+            thread.start()
+            thread.join()
+            steps.append(sum(range(1000)))
+
+        def ask(*_):
+            raise LookupError
+
+        before = signal.getsignal(signal.SIGINT)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        for handler, raised in ((signal.default_int_handler, KeyboardInterrupt), (ask, LookupError)):
+            signal.signal(signal.SIGINT, handler)
+            steps.clear()
+            with self.assertRaises(raised):
+                with section:
+                    take(steps)
+                    with section:
+                        take(steps)
+                    take(steps)
+            self.assertEqual(len(steps), 3)
+            self.assertIs(signal.getsignal(signal.SIGINT), handler)
+            with section:
+                steps.append("nothing is left of it")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with section:
+            take(steps)
+        self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
+
     def test_many_that_threads_of_the_script_take(self):
         result = harness.run("-q", "-n", "2", self.script("""
             import os, signal, threading, time
@@ -491,8 +542,8 @@ class CtrlC(harness.TestCase):
             if __name__ == "__main__":
                 broken = 0
                 for i in range(20):
-                    threading.Timer(0.003 + 0.005 * (i % 6), os.kill, (os.getpid(), signal.SIGINT)).start()
                     try:
+                        threading.Timer(0.003 + 0.005 * (i % 6), os.kill, (os.getpid(), signal.SIGINT)).start()
                         for body in futures.map(echo, [bytes(600000)] * 30):
                             assert len(body) == 600000
                         time.sleep(5)
@@ -501,8 +552,6 @@ class CtrlC(harness.TestCase):
                 print(broken, len(list(futures.map(echo, range(9)))))
             """), timeout=30)
         self.assertEqual((result.out, result.status), ("20 9\n", 0), result.err)
-
-    """SIGINT to the foreground process group, as a terminal sends it."""
 
     def start(self, text, pty):
         run = harness.start("-q", "-n", "3", self.script(LONG + text), pty=pty)
