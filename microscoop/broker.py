@@ -58,7 +58,8 @@ from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
-AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips
+AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips,
+LONG = 20_000              # or is one of many: microseconds that such a block, of more than one item, lasts at most
 
 
 # What happens --------------------------------------------------------------------------------------------------------
@@ -594,10 +595,11 @@ class Broker:
         """Blocks on their way and at work should last one round trip, with half of one to spare, and one block more.
         Long ones wait for whoever is idle first, unless there is only one."""
         owner, minor = self._next_for(worker.host.crew)
-        planned = _planned(owner, owner.stock[minor][0])
-        trip = worker.host.round_trip
+        block, trip = owner.stock[minor][0], worker.host.round_trip
+        planned = _planned(owner, block)
         enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
-        return planned > 0 and (planned < AHEAD * trip or self._workers == 1) and worker.load < enough
+        long = planned >= max(AHEAD * trip, LONG if block.items > 1 else 0) and self._workers > 1
+        return planned > 0 and not long and worker.load < enough
 
     def _hand_over(self, worker: Process) -> None:
         crew = worker.host.crew

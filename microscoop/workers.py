@@ -36,7 +36,7 @@ DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
-PATIENCE = 10_000_000      # nanoseconds: nothing that lasts less is given back, nor are its results sent on before
+PATIENCE = 10_000_000      # nanoseconds that a block may last longer than planned before what is done is sent
 
 
 def flush_output() -> None:
@@ -50,7 +50,7 @@ def flush_output() -> None:
 
 class Run:
     """A block at work; its thread appends to `done` and other threads may cut `numbers` short."""
-    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "beneath", "note", "slot", "home")
+    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "due", "beneath", "note", "slot", "home")
 
     def __init__(self, block: Block, home: bool = False) -> None:
         self.block = block
@@ -60,6 +60,7 @@ class Run:
         self.done: List[Any] = []
         self.sent = 0                              # of done
         self.since = self.began = time.perf_counter_ns()
+        self.due = self.began + block.planned * 1000 + PATIENCE     # when the reader thread looks at it
         self.slot, self.note = 0, memoryview(b"")  # where the item at work is noted
 
     def rest(self) -> Optional[Tuple[int, int]]:
@@ -429,7 +430,7 @@ class Worker(Owner):
             run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
             run.slot = self._slots.pop() if self._slots else 0
             if run.block.items > 1:
-                self._look_by(run.began + PATIENCE)
+                self._look_by(run.due)
 
     def _strike_off(self, run: Run, last: bool) -> None:
         """A block has ended, the last that this thread had to do; the lock is held."""
@@ -604,19 +605,20 @@ class Worker(Owner):
             self.do_later()
             now = time.perf_counter_ns()
             for run in self._runs:
-                if len(run.done) > run.sent and now - run.since > PATIENCE:
+                if now >= run.due:
+                    run.due = now + PATIENCE
                     self._flush(run)
-                if now - run.began > max(OVERLONG * run.block.planned * 1000, PATIENCE):
-                    self._shrink(run)
+                    if now - run.began > OVERLONG * run.block.planned * 1000:
+                        self._shrink(run)
             if self._until and now > self._until:
                 self._return_inbox()
             self._tell_done()
             if self.queue and now - self._since >= TICK:
                 self._since = now
                 self.feed()
-            self._looks = NEVER
-            if any(len(run.numbers) > 1 for run in self._runs):
-                self._looks = now + PATIENCE
+            self._looks = min([run.due for run in self._runs if len(run.numbers) > 1], default=NEVER)
+            if self._inbox and self._inbox[0].items > 1:           # so that whoever begins it need not poke us
+                self._looks = min(self._looks, now + self._inbox[0].planned * 1000 + PATIENCE)
             if self.queue:
                 self._looks = min(self._looks, self._since + TICK)
             elif self._inbox and self._until:
