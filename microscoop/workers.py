@@ -34,6 +34,7 @@ from .streams import opened
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
+WORTH = 20                 # so much work is worth the messages of giving it away: log2 of nanoseconds, 1 ms
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
 PATIENCE = 10_000_000      # nanoseconds that a block may last longer than planned before what is done is sent
@@ -123,6 +124,8 @@ class Worker(Owner):
         self._futures = 0                          # of our own, at work or asleep here
         self._until = 0                            # when what the holder runs has lasted too long; 0: it runs nothing
         self._busy = 0                             # threads with a task that is not asleep
+        self._gap: float = WORTH                   # between the ends of our own tasks here, lately: log2 of nanoseconds
+        self._ended = 0                            # when the last one ended
         self._looks = 0                            # when the reader thread looks again at what is due
         self._since = 0                            # when the queue was filled, or sent on by a tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
@@ -322,6 +325,7 @@ class Worker(Owner):
         finally:
             with self.lock:
                 self._busy += 1
+                self._ended = time.perf_counter_ns()
                 if mine:
                     self._take_turn()
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
@@ -410,6 +414,9 @@ class Worker(Owner):
             else:
                 self._futures -= 1
                 work.finish(entry)
+                before, self._ended = self._ended, time.perf_counter_ns()
+                step = (self._ended - before).bit_length() - self._gap
+                self._gap += step / (4 if step > 0 else 16)     # in a tree every other task ends as soon as its child
             self._tell_done()
 
     def _outcome(self, future: Any) -> Any:
@@ -591,8 +598,8 @@ class Worker(Owner):
     def pushed(self) -> None:
         """Children are given away against credit only, the oldest first, and not if there is just one so far: its
         parent most likely waits for it next.  One that lies here for a tick goes too."""
-        self.feed(1)
         now = time.perf_counter_ns()
+        self.feed(max(self._kept(), 1))
         if len(self.queue) == 1:
             self._since = now
         self._look_by(now + TICK)
@@ -615,7 +622,7 @@ class Worker(Owner):
             self._tell_done()
             if self.queue and now - self._since >= TICK:
                 self._since = now
-                self.feed()
+                self.feed(self._kept() if now - self._ended < TICK else 0)
             self._looks = min([run.due for run in self._runs if len(run.numbers) > 1], default=NEVER)
             if self._inbox and self._inbox[0].items > 1:           # so that whoever begins it need not poke us
                 self._looks = min(self._looks, now + self._inbox[0].planned * 1000 + PATIENCE)
@@ -627,6 +634,11 @@ class Worker(Owner):
                 self._lend_turn()
                 self._looks = min(self._looks, now + PATIENCE)
             return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
+
+    def _kept(self) -> int:
+        """How many of the newest children are not worth a message: if each has two of its own, each that waits is twice
+        the work of the next."""
+        return max(WORTH - int(self._gap), 0)
 
     def _look_by(self, moment: int) -> None:
         """Have the reader thread look again by then; the lock is held."""

@@ -29,7 +29,9 @@ class Hosts(unittest.TestCase):
 
     def ssh(self, hosts: namespaces.Hosts, name: str, words: str) -> str:
         argv = [*hosts.ssh, "-o", "BatchMode=yes", name, words]
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30).stdout
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        self.assertNotEqual(done.returncode, 255, done.stderr)
+        return done.stdout
 
     def echo(self, hosts: namespaces.Hosts) -> subprocess.Popen[bytes]:
         """A login to h1 that repeats what it is told."""
@@ -128,7 +130,8 @@ class Hosts(unittest.TestCase):
         login = self.echo(hosts)
         sleeper = subprocess.Popen(hosts.hosts["h1"].enter("sleep", "600"))
         self.addCleanup(sleeper.wait)
-        self.assertTrue(until(lambda: any("sleep 600" in line for _, line in hosts.ps("h1")), 5))
+        self.assertTrue(until(lambda: "sleep 600" in [line for _, line in hosts.ps("h1")], 5))
+        self.addCleanup(hosts.crash, "h1")         # which ends the sleeper
         hosts.kill_sshd("h1")
         self.assertEqual(login.wait(5), 255)
         self.assertIn("sleep 600", [line for _, line in hosts.ps("h1")])
@@ -136,7 +139,6 @@ class Hosts(unittest.TestCase):
             self.connect(hosts, "h1")
         hosts.start_sshd("h1")
         self.assertEqual(self.ssh(hosts, "h1", "echo here"), "here\n")
-        hosts.crash("h1")
 
     def test_two_sets_at_once_and_nothing_is_left_of_either(self) -> None:
         before = links()
