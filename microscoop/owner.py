@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from _signal import getsignal  # type: ignore[import-not-found]
+from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -44,47 +46,65 @@ from .registry import Constants
 from .streams import Streams, opened
 from .submits import Submits
 
+SIGNALS = range(1, 32)     # all but the real-time ones
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
 
 class Section:
-    """A lock into which Ctrl-C does not break.
+    """A lock into which no signal breaks.
 
-    A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So while the
-    main thread has the lock, SIGINT is only noted, and raised anew when the lock is free.  To block it would not do:
-    then a thread of the script's takes it, and Python raises in the main thread all the same.
+    What a handler raises between two of our steps would leave counts wrong, or half a frame on its way; what it calls
+    of ours would find them so.  So while the main thread has the lock, signals are only noted, and their handlers
+    called when it is free.  To block them would not do: then a thread of the script's takes them, and Python calls the
+    handler in the main thread all the same.
     """
 
     def __init__(self) -> None:
         self._lock, self._main = threading.RLock(), threading.main_thread().ident
-        self._handlers: List[Any] = []             # of the user's; two if that of another signal comes here meanwhile
-        self._noted: Tuple[Any, ...] = ()
+        self._handlers: Dict[int, Any] = {}        # by signal: those that are put off, or were
+        self._noted: Dict[int, Any] = {}           # signal -> the frame in which it came
+        self._note = self._noted.__setitem__
+        self._rounds = 0                           # how often they were handed back
 
     def __enter__(self) -> None:
         if threading.get_ident() == self._main:
-            self._handlers.append(signal.signal(signal.SIGINT, self._note))
-        try:
-            self._lock.acquire()
-        except BaseException:                      # of the handler of another signal
-            self._hand_back()
-            raise
+            try:
+                self._put_off()
+            except BaseException:                  # of a handler that was not put off yet
+                self._hand_back()
+                raise
+        self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        self._hand_back()
+        if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._hand_back()
 
-    def _note(self, *noted: Any) -> None:
-        self._noted = noted
+    def _put_off(self) -> None:
+        rounds = -1
+        while rounds != self._rounds:              # else a handler came here meanwhile
+            rounds = self._rounds
+            for number in SIGNALS:
+                handler = getsignal(number)
+                if callable(handler) and handler is not self._note:
+                    self._handlers[number] = handler
+                    set_handler(number, self._note)
 
     def _hand_back(self) -> None:
-        if threading.get_ident() == self._main:
-            handler = self._handlers.pop()
-            signal.signal(signal.SIGINT, handler)
-            noted, self._noted = self._noted, ()
-            if noted and callable(handler):        # not by a second signal: asyncio's wakeup descriptor has heard it
-                handler(*noted)
-            elif noted:
-                signal.raise_signal(signal.SIGINT)
+        """From the first step on handlers are called again, which may come here, or raise."""
+        try:
+            self._rounds += 1
+            for number, handler in list(self._handlers.items()):
+                if getsignal(number) is self._note:
+                    set_handler(number, handler)
+            while self._noted:
+                number, frame = self._noted.popitem()
+                handler = getsignal(number)
+                if callable(handler):              # not by a second signal: a wakeup descriptor has heard of this one
+                    handler(number, frame)
+        except BaseException:
+            self._hand_back()                      # the others all the same
+            raise
 
 
 class Owner:
