@@ -47,7 +47,24 @@ from .streams import Streams, opened
 from .submits import Submits
 
 SIGNALS = range(1, 32)     # all but the real-time ones
+ROOM = 50                  # frames that anything of ours takes at most, but for the user's code
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
+
+
+def is_deep() -> bool:
+    """Whether a third of the stack is in use.  Raises RecursionError if it is nearly full: here that does no harm, but
+    between two of our steps it would."""
+    try:
+        sys._getframe(sys.getrecursionlimit() // 3)
+    except ValueError:                             # fewer frames than that, as a rule
+        return False
+    _go_down(ROOM)
+    return True
+
+
+def _go_down(frames: int) -> None:
+    if frames:
+        _go_down(frames - 1)
 
 
 class Section:
@@ -163,6 +180,7 @@ class Owner:
 
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         """A new future, or a call with these new items."""
+        is_deep()
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
             if columns:

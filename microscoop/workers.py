@@ -28,7 +28,7 @@ from . import tasks
 from .calls import Call
 from .channel import Link
 from .errors import exit_status
-from .owner import Owner
+from .owner import Owner, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
 
@@ -272,6 +272,7 @@ class Worker(Owner):
                 with self.lock:
                     self._strangers -= 1
         self._forbid_cycle(task, watched)
+        deep = is_deep() or self._here.depth >= DEEP
         while timeout is None:
             with self.lock:
                 if ready():
@@ -279,21 +280,11 @@ class Worker(Owner):
                 mine = self._choose(task, watched)
             if mine is None:
                 break
-            if self._is_deep():
+            if deep:
                 self._run_afresh(mine)
             else:
                 self._perform(mine)
         return self._sleep(ready, watched, timeout)
-
-    def _is_deep(self) -> bool:
-        """Whether the stack is so full that the next task should get one of its own."""
-        depth = self._here.depth
-        if depth < DEEP and depth % 4:             # looked at now and then only
-            return False
-        try:
-            return depth >= DEEP or sys._getframe(sys.getrecursionlimit() // 3) is not None
-        except ValueError:                         # fewer frames than that
-            return False
 
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""

@@ -305,6 +305,50 @@ if __name__ == "__main__":
 """, n=2), "ok\n")
 
 
+class FullStacks(Scripts):
+    def test_a_call_where_the_stack_is_nearly_full_raises_and_harms_no_other(self):
+        result = self.go("""
+import sys
+
+def same(x):
+    return x
+
+def at(depth, call):
+    return at(depth - 1, call) if depth else call()
+
+def outcome(call):
+    try:
+        return call()
+    except RecursionError:
+        return "full"
+
+def task(_):
+    found = set()
+    for depth in range(sys.getrecursionlimit() - 70, sys.getrecursionlimit(), 2):
+        for call in (lambda: futures.submit(same, 7), lambda: list(futures.map(same, [7] * 3)) == [7] * 3):
+            got = outcome(lambda: at(depth, call))
+            found.add(got.result() if isinstance(got, futures.Future) else got)
+        assert futures.submit(same, 7).result() == 7
+    return found - {"full", 7, True}
+
+if __name__ == "__main__":
+    print(task(0), list(futures.map(task, range(3))))
+""")
+        self.assert_ended(result, "set() [set(), set(), set()]\n")
+
+    def test_what_a_task_deep_in_recursion_waits_for_has_a_stack_of_its_own(self):
+        self.assert_ended(self.go("""
+def down(frames):
+    return frames and down(frames - 1)
+
+def task(frames):
+    return task(frames - 1) if frames else futures.submit(down, 300).result()
+
+if __name__ == "__main__":
+    print(list(futures.map(task, [800] * 4)))
+""", n=2), "[0, 0, 0, 0]\n")
+
+
 class Outside(Scripts):
     def test_outside_the_launcher_all_works_serially_with_one_warning(self):
         result = harness.plain(self.script("""
