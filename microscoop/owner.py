@@ -23,7 +23,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import tasks
 from .calls import Call, ring
 from .channel import Link
-from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
+from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, show
 from .protocol import (
     CHARGED,
     KEPT,
@@ -395,8 +395,8 @@ class Owner:
                     self._handlers[type(message)](message)
         except (EOFError, ConnectionError):
             self.cut_off(1)                        # the head is gone, and with it the sense of this process
-        except BaseException:                      # a defect of ours; without this thread nothing would ever end
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:             # a defect of ours; without this thread nothing would ever end
+            show(error, error.__traceback__)
             self.cut_off(70)
 
     def cut_off(self, status: int) -> None:
@@ -546,5 +546,5 @@ class Callbacks:
         for function, future in iter(self._queue.get, None):
             try:
                 function(future)
-            except BaseException:                  # its own business, as in concurrent.futures: said, not raised
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:         # its own business, as in concurrent.futures: said, not raised
+                show(error, error.__traceback__)

@@ -27,7 +27,7 @@ from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, S
 from . import tasks
 from .calls import Call
 from .channel import Link
-from .errors import exit_status
+from .errors import exit_status, show
 from .owner import Owner, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
@@ -226,8 +226,8 @@ class Worker(Owner):
     def _help(self) -> None:
         try:
             self.serve()
-        except BaseException:                      # a defect of ours: better a dead worker than a stuck one
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:             # a defect of ours: better a dead worker than a stuck one
+            show(error, error.__traceback__)
             os._exit(70)
 
     def _take_turn(self) -> None:
@@ -356,8 +356,8 @@ class Worker(Owner):
                     with self.lock:
                         self._take_turn()
                 self._perform(work, task)
-            except BaseException:                  # a defect of ours, as in _help
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:         # a defect of ours, as in _help
+                show(error, error.__traceback__)
                 os._exit(70)
 
         task = self._here.task

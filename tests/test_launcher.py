@@ -123,6 +123,19 @@ class AsUnderPlainPython(harness.TestCase):
             raise ValueError("v")
         """)
 
+    def test_an_excepthook_that_exits_or_raises(self):
+        for end in ("sys.exit(3)", "1 / 0"):
+            self.check_same("""
+                import sys
+
+                def hook(kind, error, _):
+                    print("my hook", kind.__name__, error)
+                    %s
+
+                sys.excepthook = hook
+                raise ValueError("v")
+            """ % end)
+
     def test_objects_and_files_that_are_left_to_the_end(self):
         helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
         text = """
