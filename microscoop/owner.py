@@ -248,8 +248,11 @@ class Owner:
 
     def abandon(self, call: Call, unfinished: bool) -> None:
         """Nobody can consume this call any more: keep no results, but for errors."""
+        self.later(lambda: self._abandon(call, unfinished))
+
+    def _abandon(self, call: Call, unfinished: bool) -> None:
         call.abandon(unfinished)
-        self.later(lambda: self._tidy(call))
+        self._tidy(call)
 
     def _drop(self, call: Call) -> None:
         if self.calls.pop(call.number, None) is None:
@@ -289,7 +292,7 @@ class Owner:
             self.queue.remove(entry)
 
     def call_back(self, function: Callable[[Any], Any], future: Any) -> None:
-        """Run a callback, in the one thread for them."""
+        """Run a callback, in the one thread for them; the lock is held."""
         if self._callbacks is None:
             self._callbacks = Callbacks()
         self._callbacks.add(function, future)
@@ -328,13 +331,13 @@ class Owner:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
         with self.lock:
             self.do_later()
-            entries, calls = [future.entry() for future in self.unread.values()], list(self.calls.values())
+            entries, calls = [future.entry() for future in list(self.unread.values())], list(self.calls.values())
         for call in calls:
             if call.unread:
                 print("microscoop: " + call.unread, file=sys.stderr)
             for data in list(call.outcomes.values()):
                 entries += filter(tasks.failed, tasks.outcomes(data))
-        for _, kind, said, text in entries:
+        for _, kind, said, text in filter(None, entries):      # daemon threads of the user's still look at some
             print("microscoop: nobody looked at this error of a task:", text or kind + ": " + said, sep="\n",
                   file=sys.stderr)
 

@@ -305,6 +305,86 @@ if __name__ == "__main__":
 """, n=2), "ok\n")
 
 
+class Threads(Scripts):
+    def test_first_callbacks_from_many_threads_at_once_run_in_one_thread(self):
+        self.assert_ended(self.go("""
+import threading
+
+def add(future):
+    barrier.wait()
+    future.add_done_callback(lambda _: threads.append(threading.current_thread()))
+
+if __name__ == "__main__":
+    barrier, threads, done = threading.Barrier(8), [], [futures.submit(abs, i) for i in range(8)]
+    futures.wait(done)
+    adding = [threading.Thread(target=add, args=(future,)) for future in done]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join()
+    futures.shutdown()
+    print(len(threads), len(set(threads)))
+""", n=1), "8 1\n")
+
+    def test_errors_that_a_daemon_thread_looks_at_while_the_script_ends(self):
+        result = self.go("""
+import threading
+
+def fail(n):
+    raise ValueError(n)
+
+def entry(self, plain=futures.Future.entry):
+    looking.set()
+    time.sleep(0.002)
+    return plain(self)
+
+def look():
+    looking.wait()
+    for future in failed:
+        future.exception()
+
+if __name__ == "__main__":
+    looking, futures.Future.entry = threading.Event(), entry
+    failed = [futures.submit(fail, n) for n in range(50)]
+    threading.Thread(target=look, daemon=True).start()
+""", n=1)
+        self.assertEqual((result.status, result.out), (0, ""), result.err)
+        self.assertNotIn("RuntimeError", result.err)
+
+    def test_an_error_that_comes_in_while_its_map_is_let_go_of_is_told(self):
+        result = self.go("""
+def fail(n):
+    time.sleep(0.1)
+    raise ValueError("of an item")
+
+class Slow(dict):
+    def items(self):
+        found, limit = list(super().items()), time.monotonic() + 0.5
+        while call.open and time.monotonic() < limit:
+            time.sleep(0.01)
+        return found
+
+if __name__ == "__main__":
+    results = futures.map(fail, [0])
+    call, = futures.current().calls.values()
+    call.outcomes = Slow()
+    del results
+""", n=1)
+        self.assertEqual((result.status, result.out), (0, ""), result.err)
+        self.assertIn("ValueError: of an item", result.err)
+
+    def test_a_callback_that_raises_where_the_excepthook_exits_keeps_no_other_from_running(self):
+        self.assert_ended(self.go("""
+def fail(_):
+    raise ValueError
+
+if __name__ == "__main__":
+    sys.excepthook = lambda *_: sys.exit(3)
+    for callback in fail, lambda future: print(future.result()):
+        futures.submit(abs, -1).add_done_callback(callback)
+""", n=1), "1\n")
+
+
 class FullStacks(Scripts):
     def test_a_call_where_the_stack_is_nearly_full_raises_and_harms_no_other(self):
         result = self.go("""
