@@ -9,8 +9,9 @@ The rule of waiting, inside a task that waits for a future or for the next resul
 
 One thread has the turn: only it asks for work.  A sleeper whose future is ready goes on at once and has the turn again;
 the thread that had it meanwhile parks when its task is done.  Whatever waits under a timeout, in a thread of the user's
-or in a callback only sleeps.  So a waiting task never lies beneath a foreign one, and a chain of waits is as deep as
-memory allows: after DEEP nested tasks the next one gets a fresh thread, with a stack of its own.
+or in a callback only sleeps; if its time is up before another thread has begun, the turn stays with that one.  So a
+waiting task never lies beneath a foreign one, and a chain of waits is as deep as memory allows: after DEEP nested tasks
+the next one gets a fresh thread, with a stack of its own.
 """
 from __future__ import annotations
 
@@ -308,12 +309,15 @@ class Worker(Owner):
                     self._flush(run)
                     self._shrink(run)
         self._put_down_guards()
+        in_time = False
         try:
-            return self.sleep(ready, watched, timeout)
+            in_time = self.sleep(ready, watched, timeout)
+            return in_time
         finally:
             with self.lock:
                 self._busy += 1
-                if mine:
+                idle = not (in_time or self._until)        # the thread that was given the turn has not begun yet
+                if mine and not (idle and (self.queue or self._inbox)):
                     self._take_turn()
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
 

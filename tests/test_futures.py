@@ -305,6 +305,28 @@ if __name__ == "__main__":
 """, n=2), "ok\n")
 
 
+    def test_a_task_that_looks_at_its_child_again_and_again_sees_its_end_on_one_worker(self):
+        self.assert_ended(self.go("""
+def look(future):
+    try:
+        return future.result(0)
+    except futures.TimeoutError:
+        return None
+
+def wait(future):
+    return futures.wait([future], 0).done and future.result()
+
+def task(look):
+    future, limit = futures.submit(abs, -1), time.monotonic() + 5
+    while not look(future) and time.monotonic() < limit:
+        pass
+    return future.done()
+
+if __name__ == "__main__":
+    print([futures.submit(task, how).result() for how in (wait, look, wait)])
+""", n=1), "[True, True, True]\n")
+
+
 class Threads(Scripts):
     def test_first_callbacks_from_many_threads_at_once_run_in_one_thread(self):
         self.assert_ended(self.go("""
