@@ -479,6 +479,46 @@ class Outside(Scripts):
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
         self.assertEqual(result.status, 0)
 
+    def test_interrupt_ends_the_call_whose_task_it_comes_in_and_not_that_task_alone(self):
+        path = self.script(HEAD + """
+import signal
+
+def hit(n):
+    begun.append(n)
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(10)
+
+def nest(n):
+    return list(futures.map(hit, range(n)))
+
+def catch(n):
+    try:
+        hit(n)
+    except KeyboardInterrupt:
+        return n
+
+def interrupt_itself():
+    raise KeyboardInterrupt
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except KeyboardInterrupt:
+        return "interrupted"
+
+if __name__ == "__main__":
+    begun = []
+    print(outcome(futures.map, hit, range(3)), len(begun))
+    print(outcome(futures.map, nest, [2, 2]), len(begun))
+    print(outcome(futures.submit, hit, 0), len(begun))
+    print(outcome(lambda: list(futures.map(hit, iter(range(3))))), len(begun))
+    print(list(futures.map(catch, [1, 2])), outcome(futures.submit(interrupt_itself).result))
+    futures.shutdown()
+""")
+        out = "".join("interrupted %d\n" % n for n in (1, 2, 3, 4)) + "[1, 2] interrupted\n"
+        for result in harness.plain("-W", "ignore", path, timeout=20), harness.run("-q", "--serial", path, timeout=20):
+            self.assert_ended(result, out)
+
     def test_importing_futures_outside_the_launcher_warns_of_nothing(self):
         result = harness.plain("-W", "error", "-c", "import microscoop; from microscoop import futures")
         self.assertEqual((result.status, result.err), (0, ""))
