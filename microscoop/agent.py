@@ -151,7 +151,8 @@ class Agent:
             return
         self._heard = time.monotonic()
         for message in messages:
-            self._handlers[type(message)](message)
+            if not self._over:
+                self._handlers[type(message)](message)
 
     def _send(self, message: Message) -> None:
         self.loop.send(self._channel, encode(message))
@@ -232,7 +233,10 @@ class Agent:
         """Give the near end to the launcher, or keep it here and say that the process is up."""
         if self._passing is not None:
             ends = array("i", [near, *pipes])
-            self._passing.sendmsg([ENDS.pack(process, pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
+            try:
+                self._passing.sendmsg([ENDS.pack(process, pid)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, ends)])
+            except ConnectionError:                    # the launcher has been killed
+                self._over = True
             for end in ends:
                 os.close(end)
             return None

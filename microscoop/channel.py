@@ -140,9 +140,13 @@ class Channel:
         if data:
             return self._frames.feed(data)
         try:
-            return self._frames.read(self.reader)
+            return self.read()
         except BlockingIOError:
             return []
+
+    def read(self) -> List[bytes]:
+        """As `receive`, but BlockingIOError where nothing is there."""
+        return self._frames.read(self.reader)
 
 
 class Link:

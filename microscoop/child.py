@@ -17,7 +17,7 @@ from typing import Any, Dict, NoReturn, Optional, Sequence
 
 from . import futures, hooks
 from .channel import Link
-from .errors import Status, UsageError, exit_status
+from .errors import Status, UsageError, exit_status, show
 from .hosts import usable_cores
 from .owner import Owner
 from .program import Program, current, execute, read
@@ -197,9 +197,7 @@ def _uncaught(error: BaseException) -> int:
     """Say what Python would say, without our own frames."""
     if isinstance(error, BrokenPipeError) and _deaf(sys.stdout):
         return Status.FAILED                       # `| head`: nobody listens any more, and that is no mishap
-    trace = _of_program(error)
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
-    return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+    return show(error, _of_program(error))
 
 
 def _of_program(error: BaseException) -> Any:
@@ -270,7 +268,7 @@ def _leave(status: int) -> NoReturn:
         if _deaf(sys.stdout):                      # nor is it that nobody reads
             status = status or Status.FAILED
         else:
-            sys.excepthook(type(error), error.with_traceback(None), None)
+            show(error, None)
             status = Status.UNWRITTEN
     flush_output()
     os._exit(status)

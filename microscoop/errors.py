@@ -27,6 +27,23 @@ def exit_status(error: SystemExit) -> int:
     return Status.FAILED
 
 
+def show(error: BaseException, trace: object) -> int:
+    """Tell the user's sys.excepthook, or stderr, of an error that nobody caught; the status to exit with, as Python has
+    it where that hook exits or raises."""
+    try:
+        sys.excepthook(type(error), error.with_traceback(trace), trace)  # type: ignore[arg-type]
+    except SystemExit as exit:
+        return exit_status(exit)
+    except BaseException as again:                 # of the hook, whatever it is: both are told
+        own = again.__traceback__.tb_next if again.__traceback__ else None
+        again.__context__ = None
+        print("Error in sys.excepthook:", file=sys.stderr)
+        sys.__excepthook__(type(again), again.with_traceback(own), own)
+        print("\nOriginal exception was:", file=sys.stderr)
+        sys.__excepthook__(type(error), error, trace)  # type: ignore[arg-type]
+    return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
+
+
 # --- the user's or the machines' fault: the launcher ends with one sentence ----------------------------------------
 
 class UsageError(Exception):

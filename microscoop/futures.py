@@ -174,10 +174,10 @@ class Future:
     def add_done_callback(self, function: Callable[[Future], Any]) -> None:
         """Call `function(self)` when it is done, in this process's callback thread."""
         with self._owner.lock:
-            if not self.done():
+            if self.done():
+                self._owner.call_back(function, self)
+            else:
                 self._callbacks = (self._callbacks or []) + [function]
-                return
-        self._owner.call_back(function, self)
 
     def watched_by(self, watch: _Watch) -> None:
         """Tell it when this is done; the lock is held."""
@@ -235,7 +235,8 @@ class Future:
 
     def failed(self) -> bool:
         """Whether it is done with an error."""
-        return self.state == "FINISHED" and (self._value[1] is not None if self._value else tasks.failed(self._entry))
+        entry, known = self._entry, self._value    # as in _open
+        return self.state == "FINISHED" and (known[1] is not None if known else tasks.failed(entry))
 
     def entry(self) -> Any:
         """The outcome as it came, as long as nobody has looked at it."""

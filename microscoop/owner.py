@@ -15,13 +15,15 @@ import signal
 import sys
 import threading
 import time
+from _signal import getsignal  # type: ignore[import-not-found]
+from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .calls import Call, ring
 from .channel import Link
-from .errors import NoMatchingWorker, TaskTimeout, WorkerLost
+from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, show
 from .protocol import (
     CHARGED,
     KEPT,
@@ -44,47 +46,82 @@ from .registry import Constants
 from .streams import Streams, opened
 from .submits import Submits
 
+SIGNALS = range(1, 32)     # all but the real-time ones
+ROOM = 50                  # frames that anything of ours takes at most, but for the user's code
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
 
-class Section:
-    """A lock into which Ctrl-C does not break.
+def is_deep() -> bool:
+    """Whether a third of the stack is in use.  Raises RecursionError if it is nearly full: here that does no harm, but
+    between two of our steps it would."""
+    try:
+        sys._getframe(sys.getrecursionlimit() // 3)
+    except ValueError:                             # fewer frames than that, as a rule
+        return False
+    _go_down(ROOM)
+    return True
 
-    A KeyboardInterrupt between two of our steps would leave counts wrong, or half a frame on its way.  So while the
-    main thread has the lock, SIGINT is only noted, and raised anew when the lock is free.  To block it would not do:
-    then a thread of the script's takes it, and Python raises in the main thread all the same.
+
+def _go_down(frames: int) -> None:
+    if frames:
+        _go_down(frames - 1)
+
+
+class Section:
+    """A lock into which no signal breaks.
+
+    What a handler raises between two of our steps would leave counts wrong, or half a frame on its way; what it calls
+    of ours would find them so.  So while the main thread has the lock, signals are only noted, and their handlers
+    called when it is free.  To block them would not do: then a thread of the script's takes them, and Python calls the
+    handler in the main thread all the same.
     """
 
     def __init__(self) -> None:
         self._lock, self._main = threading.RLock(), threading.main_thread().ident
-        self._handlers: List[Any] = []             # of the user's; two if that of another signal comes here meanwhile
-        self._noted: Tuple[Any, ...] = ()
+        self._handlers: Dict[int, Any] = {}        # by signal: those that are put off, or were
+        self._noted: Dict[int, Any] = {}           # signal -> the frame in which it came
+        self._note = self._noted.__setitem__
+        self._rounds = 0                           # how often they were handed back
 
     def __enter__(self) -> None:
         if threading.get_ident() == self._main:
-            self._handlers.append(signal.signal(signal.SIGINT, self._note))
-        try:
-            self._lock.acquire()
-        except BaseException:                      # of the handler of another signal
-            self._hand_back()
-            raise
+            try:
+                self._put_off()
+            except BaseException:                  # of a handler that was not put off yet
+                self._hand_back()
+                raise
+        self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        self._hand_back()
+        if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
+            self._hand_back()
 
-    def _note(self, *noted: Any) -> None:
-        self._noted = noted
+    def _put_off(self) -> None:
+        rounds = -1
+        while rounds != self._rounds:              # else a handler came here meanwhile
+            rounds = self._rounds
+            for number in SIGNALS:
+                handler = getsignal(number)
+                if callable(handler) and handler is not self._note:
+                    self._handlers[number] = handler
+                    set_handler(number, self._note)
 
     def _hand_back(self) -> None:
-        if threading.get_ident() == self._main:
-            handler = self._handlers.pop()
-            signal.signal(signal.SIGINT, handler)
-            noted, self._noted = self._noted, ()
-            if noted and callable(handler):        # not by a second signal: asyncio's wakeup descriptor has heard it
-                handler(*noted)
-            elif noted:
-                signal.raise_signal(signal.SIGINT)
+        """From the first step on handlers are called again, which may come here, or raise."""
+        try:
+            self._rounds += 1
+            for number, handler in list(self._handlers.items()):
+                if getsignal(number) is self._note:
+                    set_handler(number, handler)
+            while self._noted:
+                number, frame = self._noted.popitem()
+                handler = getsignal(number)
+                if callable(handler):              # not by a second signal: a wakeup descriptor has heard of this one
+                    handler(number, frame)
+        except BaseException:
+            self._hand_back()                      # the others all the same
+            raise
 
 
 class Owner:
@@ -143,6 +180,7 @@ class Owner:
 
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         """A new future, or a call with these new items."""
+        is_deep()
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
             if columns:
@@ -210,8 +248,11 @@ class Owner:
 
     def abandon(self, call: Call, unfinished: bool) -> None:
         """Nobody can consume this call any more: keep no results, but for errors."""
+        self.later(lambda: self._abandon(call, unfinished))
+
+    def _abandon(self, call: Call, unfinished: bool) -> None:
         call.abandon(unfinished)
-        self.later(lambda: self._tidy(call))
+        self._tidy(call)
 
     def _drop(self, call: Call) -> None:
         if self.calls.pop(call.number, None) is None:
@@ -251,7 +292,7 @@ class Owner:
             self.queue.remove(entry)
 
     def call_back(self, function: Callable[[Any], Any], future: Any) -> None:
-        """Run a callback, in the one thread for them."""
+        """Run a callback, in the one thread for them; the lock is held."""
         if self._callbacks is None:
             self._callbacks = Callbacks()
         self._callbacks.add(function, future)
@@ -290,13 +331,13 @@ class Owner:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
         with self.lock:
             self.do_later()
-            entries, calls = [future.entry() for future in self.unread.values()], list(self.calls.values())
+            entries, calls = [future.entry() for future in list(self.unread.values())], list(self.calls.values())
         for call in calls:
             if call.unread:
                 print("microscoop: " + call.unread, file=sys.stderr)
             for data in list(call.outcomes.values()):
                 entries += filter(tasks.failed, tasks.outcomes(data))
-        for _, kind, said, text in entries:
+        for _, kind, said, text in filter(None, entries):      # daemon threads of the user's still look at some
             print("microscoop: nobody looked at this error of a task:", text or kind + ": " + said, sep="\n",
                   file=sys.stderr)
 
@@ -357,8 +398,8 @@ class Owner:
                     self._handlers[type(message)](message)
         except (EOFError, ConnectionError):
             self.cut_off(1)                        # the head is gone, and with it the sense of this process
-        except BaseException:                      # a defect of ours; without this thread nothing would ever end
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:             # a defect of ours; without this thread nothing would ever end
+            show(error, error.__traceback__)
             self.cut_off(70)
 
     def cut_off(self, status: int) -> None:
@@ -508,5 +549,5 @@ class Callbacks:
         for function, future in iter(self._queue.get, None):
             try:
                 function(future)
-            except BaseException:                  # its own business, as in concurrent.futures: said, not raised
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:         # its own business, as in concurrent.futures: said, not raised
+                show(error, error.__traceback__)

@@ -96,17 +96,13 @@ class Port:
     def last(self) -> Iterator[bytes]:
         """All that is left to read from a process that has ended: its output first, then the frames that make sense."""
         self._take_in_lines(False)
-        while True:
-            try:
-                frames = self._channel.receive()
-            except ProtocolError as error:
-                yield from error.before
-                return
-            except (EOFError, OSError):
-                return
-            if not frames:
-                return
-            yield from frames
+        try:
+            while True:                                # until nothing is there: one read may give a part of a frame
+                yield from self._channel.read()
+        except ProtocolError as error:
+            yield from error.before
+        except (EOFError, OSError):
+            return
 
     def _close(self, pipe: int) -> None:
         self._loop.forget(pipe)

@@ -1,9 +1,12 @@
 """One process that does everything, task after task, by the same pickling.  Runs in a program outside the launcher."""
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any, Callable, Optional, Sequence, Tuple
 
-from . import tasks
+from . import tasks, workers
+from .calls import Call
 from .protocol import Message
 from .registry import Constants
 from .workers import DEEP, Worker
@@ -32,6 +35,13 @@ class Alone(Constants):
         return True
 
 
+class Here(workers.Here):
+    """What a thread does, with what Ctrl-C does to it."""
+
+    signalled = False          # it came in the task at work, which may catch it
+    interrupted = False        # it has ended a task
+
+
 class Serial(Worker):
     """A worker that runs what it is given before `push` returns."""
 
@@ -41,6 +51,7 @@ class Serial(Worker):
         note = memoryview(bytearray(24)).cast("Q")
         super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]
         self.constants = Alone(self, False)
+        self._here: Here = Here()
         self._strangers = 1                        # any thread may run tasks here, and none waits for another's guards
 
     def start(self) -> None:
@@ -50,15 +61,43 @@ class Serial(Worker):
         with self.lock:
             self.do_later()
         super().push(entry, columns)
-        while True:
+        handler = signal.getsignal(signal.SIGINT)
+
+        def note(*noted: Any) -> None:
+            self._here.signalled = True
+            handler(*noted)  # type: ignore[operator, misc]
+
+        ours = callable(handler) and threading.current_thread() is threading.main_thread()
+        if ours:
+            signal.signal(signal.SIGINT, note)
+        try:
+            self._run(entry)
+        finally:
+            if ours and signal.getsignal(signal.SIGINT) is note:
+                signal.signal(signal.SIGINT, handler)
+
+    def _run(self, entry: Any) -> None:
+        """All of it.  Raises KeyboardInterrupt after a task that Ctrl-C has ended."""
+        while entry.left and not self._here.interrupted:
             with self.lock:
-                if not entry.left:
-                    return
                 work = self._own(entry)
+            self._here.signalled = False
             if self._here.depth >= DEEP:
                 self._run_afresh(work)
             else:
                 self._perform(work)
+        if self._here.interrupted:
+            self._here.interrupted = self._here.task is not None    # the task that has submitted this is to end, too
+            with self.lock:
+                self.unread.pop(getattr(entry, "serial", 0), None)
+                if isinstance(entry, Call):
+                    self._drop(entry)
+            raise KeyboardInterrupt
+
+    def failure(self, error: BaseException, what: str) -> tasks.Failure:
+        if self._here.signalled and isinstance(error, KeyboardInterrupt):
+            self._here.interrupted = True
+        return super().failure(error, what)
 
     def pushed(self) -> None:
         return                                     # the pushing thread runs it itself

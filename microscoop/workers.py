@@ -9,8 +9,9 @@ The rule of waiting, inside a task that waits for a future or for the next resul
 
 One thread has the turn: only it asks for work.  A sleeper whose future is ready goes on at once and has the turn again;
 the thread that had it meanwhile parks when its task is done.  Whatever waits under a timeout, in a thread of the user's
-or in a callback only sleeps.  So a waiting task never lies beneath a foreign one, and a chain of waits is as deep as
-memory allows: after DEEP nested tasks the next one gets a fresh thread, with a stack of its own.
+or in a callback only sleeps; if its time is up before another thread has begun, the turn stays with that one.  So a
+waiting task never lies beneath a foreign one, and a chain of waits is as deep as memory allows: after DEEP nested tasks
+the next one gets a fresh thread, with a stack of its own.
 """
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, S
 from . import tasks
 from .calls import Call
 from .channel import Link
-from .errors import exit_status
-from .owner import Owner
+from .errors import exit_status, show
+from .owner import Owner, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
 
@@ -229,8 +230,8 @@ class Worker(Owner):
     def _help(self) -> None:
         try:
             self.serve()
-        except BaseException:                      # a defect of ours: better a dead worker than a stuck one
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:             # a defect of ours: better a dead worker than a stuck one
+            show(error, error.__traceback__)
             os._exit(70)
 
     def _take_turn(self) -> None:
@@ -275,6 +276,7 @@ class Worker(Owner):
                 with self.lock:
                     self._strangers -= 1
         self._forbid_cycle(task, watched)
+        deep = is_deep() or self._here.depth >= DEEP
         while timeout is None:
             with self.lock:
                 if ready():
@@ -282,21 +284,11 @@ class Worker(Owner):
                 mine = self._choose(task, watched)
             if mine is None:
                 break
-            if self._is_deep():
+            if deep:
                 self._run_afresh(mine)
             else:
                 self._perform(mine)
         return self._sleep(ready, watched, timeout)
-
-    def _is_deep(self) -> bool:
-        """Whether the stack is so full that the next task should get one of its own."""
-        depth = self._here.depth
-        if depth < DEEP and depth % 4:             # looked at now and then only
-            return False
-        try:
-            return depth >= DEEP or sys._getframe(sys.getrecursionlimit() // 3) is not None
-        except ValueError:                         # fewer frames than that
-            return False
 
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
@@ -320,13 +312,16 @@ class Worker(Owner):
                     self._flush(run)
                     self._shrink(run)
         self._put_down_guards()
+        in_time = False
         try:
-            return self.sleep(ready, watched, timeout)
+            in_time = self.sleep(ready, watched, timeout)
+            return in_time
         finally:
             with self.lock:
                 self._busy += 1
                 self._ended = time.perf_counter_ns()
-                if mine:
+                idle = not (in_time or self._until)        # the thread that was given the turn has not begun yet
+                if mine and not (idle and (self.queue or self._inbox)):
                     self._take_turn()
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
 
@@ -369,8 +364,8 @@ class Worker(Owner):
                     with self.lock:
                         self._take_turn()
                 self._perform(work, task)
-            except BaseException:                  # a defect of ours, as in _help
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:         # a defect of ours, as in _help
+                show(error, error.__traceback__)
                 os._exit(70)
 
         task = self._here.task

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import time
 import unittest
 
@@ -521,6 +522,24 @@ if __name__ == "__main__":
             run = harness.start("-n", "4", self.script(HEAD + self.BUSY), str(self.path))
             time.sleep(delay)
             self.kill(run, run.process.pid)
+
+    def test_nothing_is_said_of_a_launcher_killed_while_its_agent_forks(self):
+        result = harness.plain("-c", textwrap.dedent("""
+            import os, signal, sys, time
+            from microscoop import agent, cli
+            hand_out, launcher = agent.Agent._hand_out, os.getpid()
+
+            def kill_first(self, *args):
+                if os.getppid() == launcher:
+                    os.kill(launcher, signal.SIGKILL)
+                while os.getppid() == launcher:
+                    time.sleep(0.01)
+                return hand_out(self, *args)
+
+            agent.Agent._hand_out = kill_first
+            sys.exit(cli.main(sys.argv[1:]))
+        """), "-q", "-n", "2", self.script(HEAD + self.BUSY), str(self.path))
+        self.assertEqual(result, (-signal.SIGKILL, "", ""))
 
     def test_nothing_survives_a_launcher_killed_while_an_origin_floods_it(self):
         run, _ = self.start("""

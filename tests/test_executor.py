@@ -203,6 +203,21 @@ if __name__ == "__main__":
 """, ("BrokenProcessPool: the workers are gone: their launcher was killed by signal 9; stderr says why\n" * 4).replace(
             "\n", " True\n", 1) + "goes on\n")
 
+    def test_what_is_cancelled_after_the_launcher_s_death_fails_like_the_rest(self):
+        self.check("""
+if __name__ == "__main__":
+    executor, go_on = microscoop.Executor(1), threading.Event()
+    executor.submit(time.sleep, 0.1).add_done_callback(lambda _: go_on.wait())
+    many = [executor.submit(time.sleep, 60) for _ in range(60)]
+    while not many[0].running():
+        time.sleep(0.01)
+    executor._guest._launcher.kill()
+    executor._guest._reader.join()
+    print(any(future.cancel() for future in many))
+    go_on.set()
+    print(len(concurrent.futures.wait(many, 10).done), {type(future.exception()).__name__ for future in many})
+""", "False\n60 {'BrokenProcessPool'}\n")
+
     def test_a_killed_program_takes_all_along_but_its_own_children(self):
         run = harness.Run([sys.executable, "-u", str(self.script(HEAD + """
 if __name__ == "__main__":

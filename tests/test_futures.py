@@ -305,6 +305,152 @@ if __name__ == "__main__":
 """, n=2), "ok\n")
 
 
+    def test_a_task_that_looks_at_its_child_again_and_again_sees_its_end_on_one_worker(self):
+        self.assert_ended(self.go("""
+def look(future):
+    try:
+        return future.result(0)
+    except futures.TimeoutError:
+        return None
+
+def wait(future):
+    return futures.wait([future], 0).done and future.result()
+
+def task(look):
+    future, limit = futures.submit(abs, -1), time.monotonic() + 5
+    while not look(future) and time.monotonic() < limit:
+        pass
+    return future.done()
+
+if __name__ == "__main__":
+    print([futures.submit(task, how).result() for how in (wait, look, wait)])
+""", n=1), "[True, True, True]\n")
+
+
+class Threads(Scripts):
+    def test_first_callbacks_from_many_threads_at_once_run_in_one_thread(self):
+        self.assert_ended(self.go("""
+import threading
+
+def add(future):
+    barrier.wait()
+    future.add_done_callback(lambda _: threads.append(threading.current_thread()))
+
+if __name__ == "__main__":
+    barrier, threads, done = threading.Barrier(8), [], [futures.submit(abs, i) for i in range(8)]
+    futures.wait(done)
+    adding = [threading.Thread(target=add, args=(future,)) for future in done]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join()
+    futures.shutdown()
+    print(len(threads), len(set(threads)))
+""", n=1), "8 1\n")
+
+    def test_errors_that_a_daemon_thread_looks_at_while_the_script_ends(self):
+        result = self.go("""
+import threading
+
+def fail(n):
+    raise ValueError(n)
+
+def entry(self, plain=futures.Future.entry):
+    looking.set()
+    time.sleep(0.002)
+    return plain(self)
+
+def look():
+    looking.wait()
+    for future in failed:
+        future.exception()
+
+if __name__ == "__main__":
+    looking, futures.Future.entry = threading.Event(), entry
+    failed = [futures.submit(fail, n) for n in range(50)]
+    threading.Thread(target=look, daemon=True).start()
+""", n=1)
+        self.assertEqual((result.status, result.out), (0, ""), result.err)
+        self.assertNotIn("RuntimeError", result.err)
+
+    def test_an_error_that_comes_in_while_its_map_is_let_go_of_is_told(self):
+        result = self.go("""
+def fail(n):
+    time.sleep(0.1)
+    raise ValueError("of an item")
+
+class Slow(dict):
+    def items(self):
+        found, limit = list(super().items()), time.monotonic() + 0.5
+        while call.open and time.monotonic() < limit:
+            time.sleep(0.01)
+        return found
+
+if __name__ == "__main__":
+    results = futures.map(fail, [0])
+    call, = futures.current().calls.values()
+    call.outcomes = Slow()
+    del results
+""", n=1)
+        self.assertEqual((result.status, result.out), (0, ""), result.err)
+        self.assertIn("ValueError: of an item", result.err)
+
+    def test_a_callback_that_raises_where_the_excepthook_exits_keeps_no_other_from_running(self):
+        self.assert_ended(self.go("""
+def fail(_):
+    raise ValueError
+
+if __name__ == "__main__":
+    sys.excepthook = lambda *_: sys.exit(3)
+    for callback in fail, lambda future: print(future.result()):
+        futures.submit(abs, -1).add_done_callback(callback)
+""", n=1), "1\n")
+
+
+class FullStacks(Scripts):
+    def test_a_call_where_the_stack_is_nearly_full_raises_and_harms_no_other(self):
+        result = self.go("""
+import sys
+
+def same(x):
+    return x
+
+def at(depth, call):
+    return at(depth - 1, call) if depth else call()
+
+def outcome(call):
+    try:
+        return call()
+    except RecursionError:
+        return "full"
+
+def task(_):
+    found = set()
+    for depth in range(sys.getrecursionlimit() - 70, sys.getrecursionlimit(), 2):
+        for call in (lambda: futures.submit(same, 7), lambda: list(futures.map(same, [7] * 3)) == [7] * 3):
+            got = outcome(lambda: at(depth, call))
+            found.add(got.result() if isinstance(got, futures.Future) else got)
+        assert futures.submit(same, 7).result() == 7
+    return found - {"full", 7, True}
+
+if __name__ == "__main__":
+    print(task(0), list(futures.map(task, range(3))))
+""")
+        self.assert_ended(result, "set() [set(), set(), set()]\n")
+
+    def test_what_a_task_deep_in_recursion_waits_for_has_a_stack_of_its_own(self):
+        self.assert_ended(self.go("""
+def down(frames):
+    return frames and down(frames - 1)
+
+def task(frames):
+    return task(frames - 1) if frames else futures.submit(down, 300).result()
+
+if __name__ == "__main__":
+    print(list(futures.map(task, [800] * 4)))
+""", n=2), "[0, 0, 0, 0]\n")
+
+
 class Outside(Scripts):
     def test_outside_the_launcher_all_works_serially_with_one_warning(self):
         result = harness.plain(self.script("""
@@ -332,6 +478,46 @@ class Outside(Scripts):
             "True True", "[1, 2, 4] [1]", "KeyError('k') True False False True", "1 [True]", "[4, 5]"], result.err)
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
         self.assertEqual(result.status, 0)
+
+    def test_interrupt_ends_the_call_whose_task_it_comes_in_and_not_that_task_alone(self):
+        path = self.script(HEAD + """
+import signal
+
+def hit(n):
+    begun.append(n)
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(10)
+
+def nest(n):
+    return list(futures.map(hit, range(n)))
+
+def catch(n):
+    try:
+        hit(n)
+    except KeyboardInterrupt:
+        return n
+
+def interrupt_itself():
+    raise KeyboardInterrupt
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except KeyboardInterrupt:
+        return "interrupted"
+
+if __name__ == "__main__":
+    begun = []
+    print(outcome(futures.map, hit, range(3)), len(begun))
+    print(outcome(futures.map, nest, [2, 2]), len(begun))
+    print(outcome(futures.submit, hit, 0), len(begun))
+    print(outcome(lambda: list(futures.map(hit, iter(range(3))))), len(begun))
+    print(list(futures.map(catch, [1, 2])), outcome(futures.submit(interrupt_itself).result))
+    futures.shutdown()
+""")
+        out = "".join("interrupted %d\n" % n for n in (1, 2, 3, 4)) + "[1, 2] interrupted\n"
+        for result in harness.plain("-W", "ignore", path, timeout=20), harness.run("-q", "--serial", path, timeout=20):
+            self.assert_ended(result, out)
 
     def test_importing_futures_outside_the_launcher_warns_of_nothing(self):
         result = harness.plain("-W", "error", "-c", "import microscoop; from microscoop import futures")

@@ -123,6 +123,19 @@ class AsUnderPlainPython(harness.TestCase):
             raise ValueError("v")
         """)
 
+    def test_an_excepthook_that_exits_or_raises(self):
+        for end in ("sys.exit(3)", "1 / 0"):
+            self.check_same("""
+                import sys
+
+                def hook(kind, error, _):
+                    print("my hook", kind.__name__, error)
+                    %s
+
+                sys.excepthook = hook
+                raise ValueError("v")
+            """ % end)
+
     def test_objects_and_files_that_are_left_to_the_end(self):
         helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
         text = """
@@ -499,37 +512,81 @@ class TheWayToAHost(unittest.TestCase):
 class CtrlC(harness.TestCase):
     """SIGINT to the foreground process group, as a terminal sends it."""
 
-    def test_waits_for_the_end_of_a_section_whichever_thread_takes_it(self):
+    def test_and_other_signals_wait_for_the_end_of_a_section_whichever_thread_takes_them(self):
         section, steps = owner.Section(), []
 
-        def take(steps):
-            thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
-            thread.start()
-            thread.join()
+        def take(*numbers):
+            for number in numbers:
+                thread = threading.Thread(target=os.kill, args=(os.getpid(), number))
+                thread.start()
+                thread.join()
             steps.append(sum(range(1000)))
 
         def ask(*_):
             raise LookupError
 
-        before = signal.getsignal(signal.SIGINT)
-        self.addCleanup(signal.signal, signal.SIGINT, before)
-        for handler, raised in ((signal.default_int_handler, KeyboardInterrupt), (ask, LookupError)):
-            signal.signal(signal.SIGINT, handler)
-            steps.clear()
-            with self.assertRaises(raised):
-                with section:
-                    take(steps)
-                    with section:
-                        take(steps)
-                    take(steps)
-            self.assertEqual(len(steps), 3)
-            self.assertIs(signal.getsignal(signal.SIGINT), handler)
+        def enter(*_):
             with section:
-                steps.append("nothing is left of it")
+                steps.append("entered")
+
+        for number in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        for handler, raised in ((signal.default_int_handler, KeyboardInterrupt), (ask, LookupError)):
+            for number in (signal.SIGINT, signal.SIGALRM):
+                signal.signal(number, handler)
+                signal.signal(signal.SIGTERM, enter)
+                steps.clear()
+                with self.assertRaises(raised):
+                    with section:
+                        take(number)
+                        with section:
+                            take(number)
+                        take(number, signal.SIGTERM)
+                self.assertEqual(sorted(map(str, steps)), ["499500"] * 3 + ["entered"])
+                self.assertEqual([signal.getsignal(number), signal.getsignal(signal.SIGTERM)], [handler, enter])
+                with section:
+                    steps.append("nothing is left of it")
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with section:
-            take(steps)
+            take(signal.SIGINT)
         self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
+
+    def test_and_other_signals_whose_handlers_raise_or_submit_leave_nothing_undone(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import signal
+            from microscoop import futures
+
+            def same(x):
+                return x
+
+            def ask(*_):
+                raise LookupError
+
+            def submit(*_):
+                others.append(futures.submit(same, len(others)))
+
+            def loop(count):
+                for i in range(count):
+                    assert [one.result() for one in [futures.submit(same, i) for _ in range(50)]] == [i] * 50
+                    assert list(futures.map(same, range(50))) == list(range(50))
+
+            if __name__ == "__main__":
+                others = []
+                signal.signal(signal.SIGALRM, ask)
+                signal.signal(signal.SIGVTALRM, submit)
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.01, 0.01)
+                for i in range(100):
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.001 * (i % 7))
+                        loop(10)
+                    except LookupError:
+                        pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+                loop(1)
+                print([one.result() for one in others] == list(range(len(others))))
+            """), timeout=30)
+        self.assertEqual((result.out, result.status), ("True\n", 0), result.err)
 
     def test_many_that_threads_of_the_script_take(self):
         result = harness.run("-q", "-n", "2", self.script("""

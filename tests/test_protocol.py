@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Tuple
 
 from microscoop import broker
 from microscoop.channel import Channel, Frames, Link, framed
+from microscoop.loop import Loop
+from microscoop.ports import Port
 from microscoop.protocol import (
     FRAME_LIMIT,
     LATER,
@@ -270,6 +272,17 @@ class Channels(Pairs):
         theirs.sendall(framed(b"one") + framed(b"two"))
         self.assertEqual(channel.receive(), [b"one", b"two"])
         self.assertEqual(channel.receive(framed(b"read by somebody else")), [b"read by somebody else"])
+
+    def test_the_last_words_of_a_process_are_heard_whole_however_long(self) -> None:
+        for size in (100, 20_000, 100_000):
+            ours, theirs = socket.socketpair()
+            said = [encode(Unfit(bytes([number]) * size)) for number in (1, 2)]
+            port = Port(Loop(), 1, [ours.detach()], *[lambda *_: None] * 3)
+            with theirs:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                theirs.sendall(b"".join(map(framed, said)))
+            self.assertEqual(list(port.last()), said)
+            port.close()
 
     def test_a_process_speaks_and_hears_whole_messages_and_can_be_woken(self) -> None:
         channel, theirs = self.channel()

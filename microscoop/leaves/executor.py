@@ -131,6 +131,7 @@ class Future(standard.Future):  # type: ignore[type-arg]  # 3.8 has no Future[An
 
     def finish(self, entry: Any) -> None:
         """The outcome is in, or why there will be none; the owner's lock is held."""
+        self.state = "RUNNING"                     # if it never left: nobody can cancel it any more
         self._leave()
         self._owner.call_back(lambda future: future.complete(entry), self)
 
