@@ -23,7 +23,7 @@ from .owner import Owner
 from .program import Program, current, execute, read
 from .protocol import INLINE, Unfit
 from .record import Record
-from .tasks import lacking
+from .tasks import lacking, of_program
 from .workers import Worker, flush_output
 
 GUARD = ("%s was called while a worker was loading the script: put what only the origin shall do under "
@@ -197,23 +197,14 @@ def _uncaught(error: BaseException) -> int:
     """Say what Python would say, without our own frames."""
     if isinstance(error, BrokenPipeError) and _deaf(sys.stdout):
         return Status.FAILED                       # `| head`: nobody listens any more, and that is no mishap
-    return show(error, _of_program(error))
-
-
-def _of_program(error: BaseException) -> Any:
-    """The traceback of an error without our own frames, which stand first."""
-    trace, ours = error.__traceback__, __name__.rpartition(".")[0] + "."
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(ours):
-        trace = trace.tb_next
-    return trace
+    return show(error, of_program(error))
 
 
 def _report(error: BaseException, sent: bool) -> str:
     """The traceback of an error while loading the script, from the script on; the last line first, for one-line use."""
     import traceback
-    trace = _of_program(error)
     last = traceback.format_exception_only(type(error), error)[-1].strip()
-    lines = traceback.format_exception(type(error), error, trace)
+    lines = traceback.format_exception(type(error), error, of_program(error))
     return last + "\n" + "".join(lines) + (lacking(error) if sent else "")
 
 

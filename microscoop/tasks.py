@@ -248,7 +248,7 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
     """
     import traceback  # rarely needed: not worth 3 ms of every start
     try:
-        lines = traceback.format_exception(type(error), error, _own(error))
+        lines = traceback.format_exception(type(error), error, of_program(error))
     except BaseException as again:                 # of a __str__ or a source loader of the user's
         lines = ["%s (no traceback: %s while it was formatted)\n" % (type(error).__qualname__, type(again).__name__)]
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
@@ -283,10 +283,10 @@ def lacking(error: BaseException) -> str:
     return ""
 
 
-def _own(error: BaseException) -> Any:
-    """The traceback without the frames of microscoop, which stand first."""
-    trace, here = error.__traceback__, __name__.rpartition(".")[0] + "."
-    while trace and trace.tb_next and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(here):
+def of_program(error: BaseException) -> Any:
+    """The traceback of an error without our own frames, which stand first."""
+    trace, ours = error.__traceback__, __name__.rpartition(".")[0] + "."
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith(ours):
         trace = trace.tb_next
     return trace
 
