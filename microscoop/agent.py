@@ -95,7 +95,7 @@ class Child:
 
 
 class Agent:
-    """One host's processes, and the way to the head."""
+    """One host's processes, and the way to the head, which speaks first: nothing is said before its first word."""
 
     def __init__(self, channel: Channel, settings: Settings, limits: Limits, held: Sequence[int],
                  passing: Optional[socket.socket] = None, foreground: bool = False) -> None:

@@ -33,16 +33,9 @@ class Frames:
         self._start = self._end = 0
         self._limit = limit
 
-    def feed(self, data: bytes) -> List[bytes]:
-        """Frames from bytes that somebody else has read."""
-        self._reserve(len(data))
-        self._buffer[self._end:self._end + len(data)] = data
-        self._end += len(data)
-        return self._cut()
-
     def read(self, descriptor: int) -> List[bytes]:
         """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
-        self._reserve(1)
+        self._reserve()
         with memoryview(self._buffer) as view, view[self._end:] as free:
             count = os.readv(descriptor, [free])
         if not count:
@@ -50,8 +43,9 @@ class Frames:
         self._end += count
         return self._cut()
 
-    def _reserve(self, count: int) -> None:
-        """Room for at least so many bytes, and for the whole of a frame whose length is known."""
+    def _reserve(self) -> None:
+        """Room for the whole of a frame whose length is known, else for a byte at least."""
+        count = 1
         if self._end - self._start >= 4:
             (length,) = HEADER.unpack_from(self._buffer, self._start)
             if length <= self._limit:              # else nobody should read on, and there is no room for it
@@ -135,10 +129,8 @@ class Channel:
             size += len(batch[-1])
         return b"".join(batch)
 
-    def receive(self, data: bytes = b"") -> List[bytes]:
-        """The frames of one read (of `data`, if given).  Raises EOFError or OSError at the end, ProtocolError."""
-        if data:
-            return self._frames.feed(data)
+    def receive(self) -> List[bytes]:
+        """The frames of one read.  Raises EOFError or OSError at the end, ProtocolError."""
         try:
             return self.read()
         except BlockingIOError:

@@ -116,8 +116,7 @@ class Start:
                  guard: Callable[[int, int, str], None] = lambda number, pid, directory: None) -> None:
         """guard: told of what would outlive us, before it is made and again with ssh's process id."""
         self.host, self._share, self._job, self._parcel = share.host, share, job, parcel
-        self.channel: Optional[socket.socket] = None  # to the agent, when it is ready; non-blocking
-        self.rest = b""  # the first bytes from there, already read
+        self.channel: Optional[socket.socket] = None  # to the agent, which only answers; non-blocking
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
         self.number = int.from_bytes(os.urandom(6), "big") | 1 << 47
@@ -342,7 +341,7 @@ class Start:
                 return self._fail("ready", "" if self.complaints() else "nobody answers through the tunnel")
             finally:
                 self._tunnel.close()
-        self.channel, self.rest = channel, bytes(self._said)
+        self.channel = channel
         self._complaints.clear()  # they are not why it may end later
 
     # When it fails

@@ -101,8 +101,6 @@ class Machines:
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts.get("login", 0) * 1000), 1)
         self._up(machine, facts["cores"], max(facts.get("round_trip", 0), LOCAL_TRIP), facts["version"][1], None)
-        if start.rest:
-            self._from_agent(machine, start.rest)
         self.tell(machine, Ping(int(time.monotonic() * 1e6)))
 
     def _up(self, machine: Machine, cores: int, trip: float, minor: int, origin_after: Optional[int]) -> None:
@@ -134,11 +132,11 @@ class Machines:
         machine.sock = sock
         self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
 
-    def _from_agent(self, machine: Machine, data: bytes = b"") -> None:
+    def _from_agent(self, machine: Machine) -> None:
         channel = machine.channel
         assert channel is not None
         try:
-            messages = [decode(frame, self._words) for frame in channel.receive(data)]
+            messages = [decode(frame, self._words) for frame in channel.receive()]
         except (EOFError, OSError, ProtocolError) as error:
             self.lose(machine, str(error) if isinstance(error, ProtocolError) else GONE)
             return

@@ -72,9 +72,9 @@ def serve_remote(fd_in, fd_out, order, held):
     print("this must go nowhere")
     os.chdir(order["settings"]["directory"])
     sys.path[0] = order["settings"]["path0"]
-    write(fd_out, dict(order["settings"], private=order["directory"]))
+    settings = dict(order["settings"], private=order["directory"])
     while True:
-        write(fd_out, eval(read(fd_in, *struct.unpack("!i", read(fd_in, 4)))))
+        write(fd_out, eval(read(fd_in, *struct.unpack("!i", read(fd_in, 4))), dict(globals(), settings=settings)))
 """
 
 
@@ -97,15 +97,12 @@ class Talk:
 
     def __init__(self, start: launch.Start) -> None:
         assert start.channel
-        self.channel, self.rest = start.channel, start.rest
+        self.channel, self.rest = start.channel, b""
         self.channel.settimeout(10)
-        self.settings: dict[str, Any] = self._hear()
+        self.settings: dict[str, Any] = self.ask("settings")
 
     def ask(self, expression: str) -> Any:
         self.channel.sendall(struct.pack("!i", len(expression)) + expression.encode())
-        return self._hear()
-
-    def _hear(self) -> Any:
         size, = struct.unpack("!i", self._take(4))
         return json.loads(self._take(size))
 

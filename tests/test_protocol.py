@@ -64,10 +64,27 @@ def some_bytes(size: int) -> bytes:
     return bytes([LATER]) + os.urandom(size - 1)
 
 
+def fed(frames: Frames, data: bytes) -> List[bytes]:
+    """The frames that come of these bytes, read as they come."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    found: List[bytes] = []
+    try:
+        for at in range(0, len(data), 4096):
+            os.write(theirs, data[at:at + 4096])
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found += frames.read(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return found
+
+
 def frames_of(*pieces: bytes) -> List[bytes]:
     """The frames in these pieces of a stream."""
     frames = Frames()
-    return [frame for piece in pieces for frame in frames.feed(piece)]
+    return [frame for piece in pieces for frame in fed(frames, piece)]
 
 
 class Messages(unittest.TestCase):
@@ -190,17 +207,17 @@ class FramesOnTheirWay(Pairs):
             for data in (b"", b"more", b"and more"):
                 theirs.sendall(data)
                 with self.assertRaisesRegex(ProtocolError, "a frame of %d bytes" % length):
-                    frames.read(ours.fileno()) if len(data) != 4 else frames.feed(data)
+                    frames.read(ours.fileno())
             self.assertLess(len(frames._buffer), 1 << 15)
 
     def test_that_begin_like_no_message_are_not_waited_for(self) -> None:
         for code in range(256):
             frames = Frames()
-            self.assertEqual(frames.feed(HEADER.pack(1000)), [])
+            self.assertEqual(fed(frames, HEADER.pack(1000)), [])
             if code in TABLE:
-                self.assertEqual(frames.feed(bytes([code])), [])
+                self.assertEqual(fed(frames, bytes([code])), [])
             else:
-                self.assertRaises(ProtocolError, frames.feed, bytes([code]))
+                self.assertRaises(ProtocolError, fed, frames, bytes([code]))
 
     def test_end_with_the_channel(self) -> None:
         ours, theirs = self.pair()
@@ -219,11 +236,11 @@ class Channels(Pairs):
         frames, found = Frames(), []
         while channel.waiting:
             channel.flush()
-            found += frames.feed(theirs.recv(size))
+            found += fed(frames, theirs.recv(size))
         theirs.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                found += frames.feed(theirs.recv(size))
+                found += fed(frames, theirs.recv(size))
         return found
 
     def test_control_frames_overtake_pieces(self) -> None:
@@ -271,7 +288,6 @@ class Channels(Pairs):
         self.assertEqual(channel.receive(), [])
         theirs.sendall(framed(b"one") + framed(b"two"))
         self.assertEqual(channel.receive(), [b"one", b"two"])
-        self.assertEqual(channel.receive(framed(b"read by somebody else")), [b"read by somebody else"])
 
     def test_the_last_words_of_a_process_are_heard_whole_however_long(self) -> None:
         for size in (100, 20_000, 100_000):
@@ -335,7 +351,7 @@ class Fuzz(unittest.TestCase):
                 if number % 8 < 6:                  # as a rule alone, else behind what may be the beginning of a frame
                     frames = Frames()
                 try:
-                    for frame in frames.feed(self.mutated(chance, chance.choice(stock))):
+                    for frame in fed(frames, self.mutated(chance, chance.choice(stock))):
                         idles(frame, 1)
                         self.assertEqual(encode(decode(frame)), frame)
                         heard += 1

@@ -159,17 +159,15 @@ class Visit:
         self._loop.read(self._channel.reader, self._hear)
         self._loop.after(ANSWER, self._expire)
         self._ping()
-        if start.rest:
-            self._hear(start.rest)
 
     def _ping(self) -> None:
         assert self._channel
         self._loop.send(self._channel, encode(Ping(_microseconds())))
 
-    def _hear(self, data: bytes = b"") -> None:
+    def _hear(self) -> None:
         assert self._channel
         try:
-            messages = [decode(frame) for frame in self._channel.receive(data)]
+            messages = [decode(frame) for frame in self._channel.receive()]
         except (EOFError, OSError):
             self._hung_up()
         except ProtocolError as error:

@@ -27,8 +27,8 @@ def watch(value: object, stage: Stage) -> Watcher:
             _say("launcher", "->", self.peer, _read(payload))
         send(self, payload, later)
 
-    def traced_receive(self: Channel, data: bytes = b"") -> List[bytes]:
-        frames = receive(self, data)
+    def traced_receive(self: Channel) -> List[bytes]:
+        frames = receive(self)
         if os.getpid() == launcher:
             for frame in frames:
                 _say("launcher", "<-", self.peer, _read(frame))
