@@ -107,7 +107,7 @@ class Future:
     """What `submit` gives: the result of one task, once it is there.  Methods as in PEP 3148."""
 
     __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "record", "beneath", "waiters",
-                 "watches", "_entry", "_value", "_callbacks", "__weakref__")
+                 "watches", "entry", "_value", "_callbacks", "__weakref__")
 
     def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"",
                  parent: object = None) -> None:
@@ -119,7 +119,7 @@ class Future:
         self.beneath: object = None    # the task on top of which it runs, in a worker
         self.waiters: List[Any] = []
         self.watches: List[_Watch] = []
-        self._entry: Any = None
+        self.entry: Any = None         # the outcome as it came, as long as nobody has looked at it
         self._value: Any = None
         self._callbacks: Optional[List[Callable[[Future], Any]]] = None
 
@@ -179,13 +179,6 @@ class Future:
             else:
                 self._callbacks = (self._callbacks or []) + [function]
 
-    def watched_by(self, watch: _Watch) -> None:
-        """Tell it when this is done; the lock is held."""
-        if self.done():
-            watch.ended.append(self)
-        else:
-            self.watches.append(watch)
-
     def set_running_or_notify_cancel(self) -> bool:
         """For futures made by hand: whether what they stand for is to be run."""
         with self._owner.lock:
@@ -222,25 +215,21 @@ class Future:
 
     def _open(self) -> Tuple[Any, Optional[BaseException]]:
         """Rebuild what the task returned or raised; once, in the thread that asks."""
-        entry, known = self._entry, self._value    # in this order: another thread may be doing the same
+        entry, known = self.entry, self._value     # in this order: another thread may be doing the same
         if known is not None:
             return known  # type: ignore[no-any-return]
         try:
             self._value = tasks.value(entry), None
         except BaseException as error:             # an error of the task, or of rebuilding its result: the caller's
             self._value = None, error.with_traceback(None)
-        self._entry = None
+        self.entry = None
         self._owner.unread.pop(self.serial, None)
         return self._value  # type: ignore[no-any-return]
 
     def failed(self) -> bool:
         """Whether it is done with an error."""
-        entry, known = self._entry, self._value    # as in _open
+        entry, known = self.entry, self._value     # as in _open
         return self.state == "FINISHED" and (known[1] is not None if known else tasks.failed(entry))
-
-    def entry(self) -> Any:
-        """The outcome as it came, as long as nobody has looked at it."""
-        return self._entry
 
     def finish(self, entry: Any) -> None:
         """The outcome is in; called by the owner, under its lock."""
@@ -248,7 +237,7 @@ class Future:
             self.record.keep(0, [(self.task,)], (entry,))
         if tasks.failed(entry):
             self._owner.unread[self.serial] = self
-        self._entry = entry
+        self.entry = entry
         self._end("FINISHED")
 
     def _end(self, state: str) -> None:
@@ -352,9 +341,8 @@ class _Source:
                 self.call.error, self.rows = error, None
             now = clock()
             self._add(rows)
-            if self.call.ready() if self.call.begun else now > enough and now - began > seconds:
-                return
-            if self.call.begun and now - began > seconds:
+            late = now - began > seconds
+            if late or self.call.ready() if self.call.begun else late and now > enough:
                 return
 
     def _add(self, rows: Sequence[Any]) -> None:
@@ -500,7 +488,10 @@ class _Watch:
         self.open = len(self.futures)
         with owner.lock:
             for future in self.futures:
-                future.watched_by(self)
+                if future.done():
+                    self.ended.append(future)
+                else:
+                    future.watches.append(self)
 
     def next(self) -> List[Future]:
         """Those that have ended since the last call, at least one; none if time is up."""

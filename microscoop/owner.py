@@ -331,7 +331,7 @@ class Owner:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
         with self.lock:
             self.do_later()
-            entries, calls = [future.entry() for future in list(self.unread.values())], list(self.calls.values())
+            entries, calls = [future.entry for future in list(self.unread.values())], list(self.calls.values())
         for call in calls:
             if call.unread:
                 print("microscoop: " + call.unread, file=sys.stderr)

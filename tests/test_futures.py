@@ -358,7 +358,7 @@ def fail(n):
 def entry(self, plain=futures.Future.entry):
     looking.set()
     time.sleep(0.002)
-    return plain(self)
+    return plain.__get__(self)
 
 def look():
     looking.wait()
@@ -366,7 +366,7 @@ def look():
         future.exception()
 
 if __name__ == "__main__":
-    looking, futures.Future.entry = threading.Event(), entry
+    looking, futures.Future.entry = threading.Event(), property(entry, futures.Future.entry.__set__)
     failed = [futures.submit(fail, n) for n in range(50)]
     threading.Thread(target=look, daemon=True).start()
 """, n=1)
