@@ -37,8 +37,12 @@ def _answer(words: list[str], beneath_prolog: bool, run: Callable[[Job], int]) -
         print("\n".join(distribution_lines(job.shares, dry_run=True)))
         return Status.OK
     if job.check:
-        return _check(job)
-    return _serially(job) if job.serial else run(job)
+        from microscoop.leaves import check
+        return check.run(job)
+    if job.serial:
+        from microscoop.leaves import alone
+        return alone.run(job)
+    return run(job)
 
 
 def parse(words: Sequence[str]) -> tuple[Job, list[str]]:
@@ -69,13 +73,3 @@ def _serve(job: Job) -> int:
     if shown and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and hooks.leaf("progress"):
         leaves["progress"] = True
     return server.run(job._replace(leaves=leaves))
-
-
-def _check(job: Job) -> int:
-    from microscoop.leaves import check
-    return check.run(job)
-
-
-def _serially(job: Job) -> int:
-    from microscoop.leaves import alone
-    return alone.run(job)
