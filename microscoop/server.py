@@ -1,14 +1,8 @@
 """The launcher's run: signals, the course from start to end, and the broker among what it knows nothing of.  Runs in
 the launcher; one thread.
 
-    head machine                                                each remote host
-    +-------------------------------------------+               +---------------------------+
-    | launcher = broker loop -- one ssh --------+-------------->| agent - forks - workers   |
-    |   +- local agent - forks - origin, workers|  one channel  |   relays their frames     |
-    +-------------------------------------------+               +---------------------------+
-
 Events go to `Broker.handle`, its actions are carried out: to hosts by machines.py, to processes by processes.py.
-Nothing here waits but the loop.
+Nothing here waits but the loop.  TOUR.md has a drawing of the processes.
 """
 from __future__ import annotations
 
@@ -408,31 +402,20 @@ def run(job: Job, origin: Optional[socket] = None) -> int:
 def _in_foreground() -> bool:
     """Whether Ctrl-C at our terminal reaches every process of our group."""
     try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:                                    # there is none
         return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
 
 
 def _how(status: int) -> str:
     """How a process ended, from its waitpid status."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        hint = " (out of memory?)" if number == signal.SIGKILL else ""
-        return "was killed by %s%s" % (_signal_name(number), hint)
-    return "exited with status %d" % os.WEXITSTATUS(status)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:                                 # one of the real-time signals
-        return "signal %d" % number
+    if not os.WIFSIGNALED(status):
+        return "exited with status %d" % os.WEXITSTATUS(status)
+    number = os.WTERMSIG(status)
+    names = {one.value: one.name for one in signal.Signals}    # but not of most real-time signals
+    hint = " (out of memory?)" if number == signal.SIGKILL else ""
+    return "was killed by %s%s" % (names.get(number, "signal %d" % number), hint)
 
 
 def _end_child(pid: int, limit: float) -> None:
