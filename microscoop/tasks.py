@@ -248,7 +248,7 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
     """
     import traceback  # rarely needed: not worth 3 ms of every start
     try:
-        lines = traceback.format_exception(type(error), error, of_program(error))
+        lines = traceback.format_exception(type(error), error, of_program(error) or error.__traceback__)
     except BaseException as again:                 # of a __str__ or a source loader of the user's
         lines = ["%s (no traceback: %s while it was formatted)\n" % (type(error).__qualname__, type(again).__name__)]
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
