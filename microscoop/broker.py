@@ -38,13 +38,11 @@ from .protocol import (
     WORKER,
     Back,
     Block,
-    Const,
     Credit,
     Drop,
     Idle,
     Lost,
     Message,
-    Named,
     Piece,
     Pull,
     Quiet,
@@ -218,7 +216,6 @@ class Broker:
         self.hosts: Dict[str, Host] = {}
         self.processes: Dict[int, Process] = {}     # that are up
         self._starting: Dict[int, Process] = {}
-        self._constants: Dict[bytes, Tuple[Const, int]] = {}   # by name; with who has set it
         self.late = 0                               # results that nobody waits for
         self._workers = 0                           # that are up or are being started
         self._crews: Dict[int, Crew] = {}           # by minor
@@ -278,8 +275,6 @@ class Broker:
         process = self._starting.pop(event.process, None)
         if process is not None:
             self.processes[event.process] = process
-            for const, _ in self._constants.values():
-                self._tell(process, const)
 
     def _host_down(self, event: HostDown) -> None:
         host = self.hosts.pop(event.host, None)
@@ -335,9 +330,6 @@ class Broker:
         for process in dead:
             self._forget(process)
         self._tell_holders(dead, 0)
-        for const in [const for const, _ in self._constants.values() if const.owner not in self.processes]:
-            del self._constants[const.body]
-            self._tell_all(const._replace(size=0))
         for process in dead:
             known = begun
             for held in process.held:
@@ -528,30 +520,6 @@ class Broker:
             for owner in dict.fromkeys([held.owner for held in gone] + told):
                 self._actions.append(Send(process.number, Drop(owner, call)))
 
-    def _constant(self, process: Process, message: Const) -> None:
-        """A name is given once; whoever comes second is told of the first.  But a task whose worker died after it had
-        set the name sets it again.  A worker gets its answer when the origin has a copy: its own may not live long."""
-        message = message._replace(owner=process.number, body=bytes(message.body))
-        known, setter = self._constants.get(message.body, (None, 0))
-        same = known is not None and (known.size, known.digest) == (message.size, message.digest)
-        if known is None or message.copy and same and process.kind == ORIGIN:
-            self._constants[message.body] = message, setter if message.copy else process.number
-            self._tell_all(message)
-            if known is not None and known.owner == setter:
-                self._actions.append(Send(setter, Named(known.call, 1)))
-        if not message.copy and (known is not None or process.kind == ORIGIN):
-            ours = known is None or same and setter not in self.processes
-            if known is not None and ours:
-                self._constants[message.body] = known, process.number
-            self._actions.append(Send(process.number, Named(message.call, int(ours))))
-
-    def _tell_all(self, const: Const) -> None:
-        for process in self.processes.values():
-            self._tell(process, const)
-
-    def _tell(self, process: Process, const: Const) -> None:
-        self._actions.append(Send(process.number, _placed(const, self.processes.get(const.owner), process)))
-
     def _pull(self, receiver: Process, message: Pull) -> None:
         self._pass_on(message.to, message._replace(by=receiver.number))
 
@@ -655,9 +623,9 @@ class Broker:
             self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
 
 
-def _placed(message: Any, sender: Optional[Process], receiver: Process) -> Any:
+def _placed(message: Any, sender: Process, receiver: Process) -> Any:
     """A message as this receiver gets it: the place of a body is known only on the host where it lies."""
-    if sender is None or sender.host is receiver.host or not (message.size or getattr(message, "function", 0)):
+    if sender.host is receiver.host or not (message.size or getattr(message, "function", 0)):
         return message
     return message._replace(**dict.fromkeys(_PLACES.intersection(message._fields), b""))
 
@@ -686,7 +654,7 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
-    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None, Const: Broker._constant,
+    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None,
     Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
 }
 _PLACES = {"place", "function_place"}

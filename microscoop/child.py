@@ -68,10 +68,6 @@ class Loading(Owner):
     def finish(self) -> None:
         raise RuntimeError(GUARD % "futures.shutdown")
 
-    @property
-    def constants(self) -> NoReturn:  # type: ignore[override]
-        raise RuntimeError(GUARD % "getConst or setConst")
-
 
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""

@@ -9,12 +9,15 @@ module has one or more of these functions:
     enter_worker(value, worker, settings)   in a worker, once it has loaded the script
     run_program(value, settings)            in the origin, in the script's place
     load_program(value, settings)           in a worker, likewise
+    told(body, owner)                       in an owner, when a Remark for it comes from the launcher
+    attend(stage) -> Watcher                in the launcher, when the first Remark of its comes that nobody asked for
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
 about to run, `Worker.guards` are held by a thread while it runs code of tasks; `Owner.pushes` are called when a call
 gets items, `Worker.before_results` before outcomes are sent, with which `Worker.remarks` go.  `Remark` carries bytes to
-the Watchers.  The origin finds these in `Settings.watchers`, as they were when it was forked: memory that they share
-can be used by both.  The `heralds` of Reporter and Outlet are told what is about to be written.
+the Watchers, and from them to `told`; `Owner.leaves` is for what a leaf keeps there.  The origin finds the Watchers in
+`Settings.watchers`, as they were when it was forked: memory that they share can be used by both.  The `heralds` of
+Reporter and Outlet are told what is about to be written.
 """
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 from .record import Record
 
 if TYPE_CHECKING:
-    from .broker import Action, Event
+    from .broker import Action, Event, Process
     from .job import Job
     from .loop import Loop
     from .report import Outlet, Reporter
@@ -38,13 +41,14 @@ class Stage(Record):
     loop: Loop
     report: Reporter
     outlets: Dict[int, Outlet]     # 1 and 2: the launcher's stdout and stderr
+    processes: Dict[int, Process]  # that are up
 
 
 class Watcher:
     """Sees what happens in a run; in the launcher."""
 
     def see(self, event: Event, actions: List[Action]) -> None:
-        """The broker has handled this event, and these actions are about to be carried out."""
+        """The broker has handled this event, and these actions are about to be carried out; `see` may add some."""
 
     def close(self, status: int) -> None:
         """Everything of ours has ended; the run's exit status."""
@@ -75,6 +79,12 @@ def leaf(name: str) -> Optional[ModuleType]:
         return import_module("microscoop.leaves." + name)
     except ModuleNotFoundError:
         return None
+
+
+def speaker(body: bytes) -> Optional[ModuleType]:
+    """The leaf whose name a Remark begins with, before a NUL."""
+    name = body[:32].partition(b"\0")[0].decode("ascii", "replace")
+    return leaf(name) if name.isidentifier() else None
 
 
 def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:

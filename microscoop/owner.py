@@ -20,7 +20,7 @@ from _signal import signal as set_handler  # those of `signal` make an enum of w
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
-from . import tasks
+from . import hooks, tasks
 from .calls import Call, ring
 from .channel import Link
 from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, show
@@ -30,19 +30,17 @@ from .protocol import (
     OVERDUE,
     UNMATCHED,
     Block,
-    Const,
     Credit,
     Drop,
     Lost,
-    Named,
     Piece,
     Pull,
     Quiet,
+    Remark,
     Result,
     Surplus,
     Taken,
 )
-from .registry import Constants
 from .streams import Streams, opened
 from .submits import Submits
 
@@ -152,11 +150,10 @@ class Owner:
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
-        self.constants = Constants(self, self.is_origin)
+        self.leaves: Dict[str, Any] = {}           # what they keep here, by their names
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
-            Const: self.constants.hear, Named: self.constants.answered,
-            Quiet: lambda message: self._silence.set()}
+            Remark: self._tell_leaf, Quiet: lambda message: self._silence.set()}
         self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
 
     def start(self) -> None:
@@ -484,9 +481,14 @@ class Owner:
                 return WorkerLost(host, cause, call.label(message.first), attempts)
         return None
 
+    def _tell_leaf(self, message: Remark) -> None:
+        leaf = hooks.speaker(message.body)
+        if leaf is not None:
+            leaf.told(message.body, self)
+
     # Bodies that are too large for a frame
 
-    def pull(self, message: Union[Result, Const], sender: int) -> None:
+    def pull(self, message: Any, sender: int) -> None:
         """The body of this message is with its sender: open it, if it lies on this machine, or have it sent."""
         data = opened(message.place, message.size)
         if data is not None:
@@ -509,8 +511,8 @@ class Owner:
 
     def pulled(self, message: Any, data: Any) -> None:
         """A body is here whole.  It is opened before its sender may use the memory again."""
-        if isinstance(message, Const):
-            self.constants.arrived(message, data)
+        if not isinstance(message, Result):        # a leaf's
+            message.arrived(self, data)
             return
         self.settle(message, tasks.outcomes(data), True)
         self.link.send(Taken(message.worker, self.number, message.call, message.first, message.items))

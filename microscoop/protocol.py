@@ -118,7 +118,7 @@ class Unfit(Record):
 
 
 class Remark(Record):
-    """process -> launcher: bytes for the Watchers of leaves; the broker does nothing about it."""
+    """process <-> launcher: bytes from leaf to leaf, that begin with its name; the broker does nothing about it."""
     body: bytes = b""
 
 
@@ -151,24 +151,6 @@ class Pull(Record):
     call: int
     first: int
     upto: int
-
-
-class Const(Record):
-    """setter -> broker -> every process: this name has a value, in a stream (call, KEPT) of its owner."""
-    owner: int
-    call: int
-    first: int        # KEPT
-    size: int         # 0: its owner has died, and nobody has the value any more
-    digest: int
-    copy: int         # 1: of the origin's, which has copied what another process had set
-    place: bytes = b""             # as in Block
-    body: bytes = b""     # the name
-
-
-class Named(Record):
-    """broker -> setter: whether the name of the Const with this call was free."""
-    call: int
-    ours: int
 
 
 class Piece(Record):
@@ -263,7 +245,7 @@ class Relay(Record):
     body: bytes = b""
 
 
-Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Const, Named, Idle, Surplus, Credit, Pull,
+Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Idle, Surplus, Credit, Pull,
                 Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
                 Unguard, Garbled]
 
@@ -271,7 +253,6 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQB16s16s"), 2: (Result, "IIQIQIQ16s"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "BI"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 15: (Remark, ""),
-    16: (Const, "IIQQQB16s"), 17: (Named, "IB"),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "QQ"), 32: (Unguard, "Q"), 33: (Garbled, "I"),

@@ -8,7 +8,6 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 from . import tasks, workers
 from .calls import Call
 from .protocol import Message
-from .registry import Constants
 from .workers import DEEP, Worker
 
 HERE = "here"              # `where` of a program outside the launcher
@@ -23,16 +22,6 @@ class Nobody:
 
     def poke(self) -> None:
         """Nobody needs to be woken."""
-
-
-class Alone(Constants):
-    """The constants of a process that is all there is."""
-
-    def set(self, name: bytes, data: bytes) -> bool:
-        if name in self.data:
-            return False
-        self.data[name] = data
-        return True
 
 
 class Here(workers.Here):
@@ -50,7 +39,6 @@ class Serial(Worker):
     def __init__(self, where: str = HERE) -> None:
         note = memoryview(bytearray(24)).cast("Q")
         super().__init__(Nobody(), 0, 1, 0, None, where, note)  # type: ignore[arg-type]
-        self.constants = Alone(self, False)
         self._here: Here = Here()
         self._strangers = 1                        # any thread may run tasks here, and none waits for another's guards
 

@@ -40,6 +40,7 @@ from .protocol import (
     Print,
     Printed,
     Relay,
+    Remark,
     Result,
     Spawn,
     Up,
@@ -67,7 +68,9 @@ class Server:
         self._broker = Broker()
         self._balance = Balance()
         self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
-        self._watchers = hooks.watchers(hooks.Stage(job, self._loop, self._report, self._outlets))
+        self._stage = hooks.Stage(job, self._loop, self._report, self._outlets, self._broker.processes)
+        self._watchers = hooks.watchers(self._stage)
+        self._attending: Set[Any] = set()          # leaves that were not asked for, but have something to say
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: lambda action: self._processes.send(action.process, action.message),
             broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
@@ -228,13 +231,21 @@ class Server:
     def handle(self, event: broker.Event) -> None:
         """Let the broker handle an event, and do what it wants done."""
         actions = self._broker.handle(event)
-        if type(event) is broker.Heard and type(event.message) is Result:
-            self._balance.result(event.message.spent / 1e9)
+        if type(event) is broker.Heard:
+            if type(event.message) is Result:
+                self._balance.result(event.message.spent / 1e9)
+            elif type(event.message) is Remark:
+                self._attend(hooks.speaker(event.message.body))
         self._balance.see(self._broker.is_busy(), self._broker.workers())
         for watcher in self._watchers:
             watcher.see(event, actions)
         for action in actions:
             self._actions[type(action)](action)
+
+    def _attend(self, leaf: Any) -> None:
+        if hasattr(leaf, "attend") and leaf not in self._attending:
+            self._attending.add(leaf)
+            self._watchers.append(leaf.attend(self._stage))
 
     def _start_process(self, action: broker.Start) -> None:
         if action.kind == ORIGIN:

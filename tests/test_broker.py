@@ -28,7 +28,6 @@ from microscoop.protocol import (
     DONE,
     FREE,
     FREED,
-    KEPT,
     ORIGIN,
     RUNNING,
     UNMATCHED,
@@ -36,13 +35,11 @@ from microscoop.protocol import (
     WORKER,
     Back,
     Block,
-    Const,
     Credit,
     Drop,
     Idle,
     Lost,
     Message,
-    Named,
     Pull,
     Quiet,
     Result,
@@ -444,53 +441,6 @@ class Hosts(unittest.TestCase):
     def test_the_origin_can_come_first_of_all(self):
         starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, 0))]
         self.assertEqual(starts, [ORIGIN, WORKER, WORKER])
-
-
-class Names(unittest.TestCase):
-    def setUp(self):
-        self.office = Office(2)
-        self.first, self.second = self.office.workers
-
-    def set(self, process, digest=5, copy=0):
-        """Whether the name is granted (None: no answer), and to whom what is announced as (owner, size)."""
-        actions = self.office.hear(process, Const(process, 1, KEPT, 10, digest, copy, b"", b"name"))
-        return self.told(actions)
-
-    def told(self, actions):
-        answers = [bool(message.ours) for _, message in sent(actions, Named)]
-        return answers[0] if answers else None, {to: (m.owner, m.size) for to, m in sent(actions, Const)}
-
-    def test_a_name_is_granted_once_and_all_are_told_who_has_it_also_those_that_come_later(self):
-        everybody = (self.office.origin, self.first, self.second)
-        self.assertEqual(self.set(self.first), (None, dict.fromkeys(everybody, (self.first, 10))))
-        self.assertEqual([self.set(self.first), self.set(self.second, 6)], [(False, {})] * 2)
-        self.assertEqual(self.set(self.office.origin, copy=1)[0], True)
-        self.assertEqual([to for to, _ in sent(self.office.actions, Named)], [self.first])
-        self.assertEqual(self.set(self.office.origin, copy=1)[0], None)
-        late, = self.office.host("far", 1)
-        self.assertEqual([m.body for to, m in sent(self.office.actions, Const) if to == late], [b"name"])
-
-    def test_a_copy_that_comes_after_its_setter_s_death_leaves_the_name_to_another_attempt_of_that_task(self):
-        self.set(self.first)
-        self.office.die(self.first)
-        self.set(self.office.origin, copy=1)
-        self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0]], [False, True])
-
-    def test_the_origin_copies_and_then_the_value_outlives_its_setter_who_may_try_again(self):
-        self.set(self.first)
-        origin = self.office.origin
-        everybody = (origin, self.first, self.second)
-        self.assertEqual(self.set(origin, copy=1), (True, dict.fromkeys(everybody, (origin, 10))))
-        self.assertEqual(self.told(self.office.tell(ProcessDied(self.first, "h\nended", ())))[1], {})
-        self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0], self.set(origin)[0]],
-                         [False, True, False])
-
-    def test_a_name_whose_owner_dies_before_that_is_free_again(self):
-        self.set(self.first)
-        self.assertEqual(self.told(self.office.tell(ProcessDied(self.first, "h\nended", ())))[1],
-                         dict.fromkeys((self.office.origin, self.second), (self.first, 0)))
-        self.assertEqual(self.set(self.second, 6)[1],
-                         dict.fromkeys((self.office.origin, self.second), (self.second, 10)))
 
 
 class Pythons(unittest.TestCase):

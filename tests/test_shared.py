@@ -3,7 +3,12 @@ from __future__ import annotations
 
 import unittest
 
+from microscoop.broker import Heard, ProcessDied, ProcessUp
+from microscoop.leaves.board import Board
+from microscoop.leaves.constants import Const, Named, decode, encode
+from microscoop.protocol import Remark
 from tests import harness
+from tests.test_broker import Office, sent
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -84,6 +89,59 @@ class Constants(harness.TestCase):
                 shared.getConst("a")
             """))
         self.assertIn('if __name__ == "__main__":', result.err)
+
+
+class Names(unittest.TestCase):
+    def setUp(self):
+        self.office = Office(2)
+        self.first, self.second = self.office.workers
+        self.board = Board(self.office.broker.processes)
+
+    def set(self, process, digest=5, copy=0):
+        """Whether the name is granted (None: no answer), and to whom what is announced as (owner, size)."""
+        return self.tell(Heard(process, encode(Const(process, 1, 10, digest, copy, b"", b"name"))))
+
+    def tell(self, event):
+        """The same after any event."""
+        actions = self.office.tell(event)
+        self.board.see(event, actions)
+        self.said = [(to, decode(message.body)) for to, message in sent(actions, Remark)]
+        answers = [bool(message.ours) for _, message in self.said if isinstance(message, Named)]
+        return answers[0] if answers else None, {
+            to: (message.owner, message.size) for to, message in self.said if isinstance(message, Const)}
+
+    def test_a_name_is_granted_once_and_all_are_told_who_has_it_also_those_that_come_later(self):
+        everybody = (self.office.origin, self.first, self.second)
+        self.assertEqual(self.set(self.first), (None, dict.fromkeys(everybody, (self.first, 10))))
+        self.assertEqual([self.set(self.first), self.set(self.second, 6)], [(False, {})] * 2)
+        self.assertEqual(self.set(self.office.origin, copy=1)[0], True)
+        self.assertEqual([to for to, message in self.said if isinstance(message, Named)], [self.first])
+        self.assertEqual(self.set(self.office.origin, copy=1)[0], None)
+        late, = self.office.host("far", 1)
+        self.assertEqual(self.tell(ProcessUp(late)), (None, {late: (self.office.origin, 10)}))
+        self.assertEqual(self.said[0][1].name, b"name")
+
+    def test_a_copy_that_comes_after_its_setter_s_death_leaves_the_name_to_another_attempt_of_that_task(self):
+        self.set(self.first)
+        self.tell(ProcessDied(self.first, "h\nended", ()))
+        self.set(self.office.origin, copy=1)
+        self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0]], [False, True])
+
+    def test_the_origin_copies_and_then_the_value_outlives_its_setter_who_may_try_again(self):
+        self.set(self.first)
+        origin = self.office.origin
+        everybody = (origin, self.first, self.second)
+        self.assertEqual(self.set(origin, copy=1), (True, dict.fromkeys(everybody, (origin, 10))))
+        self.assertEqual(self.tell(ProcessDied(self.first, "h\nended", ()))[1], {})
+        self.assertEqual([self.set(self.second, 6)[0], self.set(self.second)[0], self.set(origin)[0]],
+                         [False, True, False])
+
+    def test_a_name_whose_owner_dies_before_that_is_free_again(self):
+        self.set(self.first)
+        self.assertEqual(self.tell(ProcessDied(self.first, "h\nended", ()))[1],
+                         dict.fromkeys((self.office.origin, self.second), (self.first, 0)))
+        self.assertEqual(self.set(self.second, 6)[1],
+                         dict.fromkeys((self.office.origin, self.second), (self.second, 10)))
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ class Guest(Owner):
             self._callbacks.end()
             self._closed = True
             self.streams.close()
-            del self._handlers, self.constants     # they refer to us
+            del self._handlers, self.leaves        # they refer to us
             _open.discard(self)
 
     # In the reader thread
