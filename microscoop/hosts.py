@@ -201,18 +201,16 @@ def distribute(
     """
     hosts = list(hosts) or [HEAD]
     warning: Optional[str] = None
-    counts: Sequence[Optional[int]] = [_own_slots(host, cores) for host in hosts]
-    if n is not None:
+    counts: Sequence[Optional[int]]
+    if n is None:
+        counts = [cores() if host.local and host.slots is None else host.slots for host in hosts]
+    else:
         counts, warning = _fill(hosts, n)
     shares = [Share(host, count, host.local) for host, count in zip(hosts, counts) if count != 0]
     if not any(share.origin for share in shares):
         head = next((host for host in hosts if host.local), HEAD)
         shares.insert(0, Share(head, 0, True))
     return shares, warning
-
-
-def _own_slots(host: Host, cores: Callable[[], int]) -> Optional[int]:
-    return cores() if host.local and host.slots is None else host.slots
 
 
 def _fill(hosts: Sequence[Host], n: int) -> tuple[list[int], Optional[str]]:

@@ -100,8 +100,10 @@ def _may_talk(asked: Job) -> bool:
 
 def _script(program: Sequence[str], hosts: Sequence[str]) -> str:
     if not program:
+        about_last = (f"; {hosts[-1]!r} was taken for a host, as it is no existing .py file: `--` ends the hosts too"
+                      if hosts else "")
         raise UsageError("no script was given; expected: python3 -m microscoop [options] script.py [args ...]"
-                         + _about_last_host(hosts))
+                         + about_last)
     script = program[0]
     if os.path.isdir(script):
         raise UsageError(f"{script!r} is a directory, where a script was expected")
@@ -112,12 +114,6 @@ def _script(program: Sequence[str], hosts: Sequence[str]) -> str:
     except OSError as error:
         raise UsageError(f"cannot read the script {script!r}: {error.strerror}") from None
     return script
-
-
-def _about_last_host(hosts: Sequence[str]) -> str:
-    if not hosts:
-        return ""
-    return f"; {hosts[-1]!r} was taken for a host, as it is no existing .py file: `--` ends the hosts too"
 
 
 def _directory(path: Optional[str], shares: Sequence[Share]) -> Optional[str]:

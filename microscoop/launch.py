@@ -137,14 +137,15 @@ class Start:
         self._sock.setblocking(False)
         os.set_blocking(self._stderr, False)
         self.process: Optional[subprocess.Popen[bytes]] = None
-        guard(self.number, 0, self._directory())
+        directory = self._tunnel.directory if self._tunnel else ""
+        guard(self.number, 0, directory)
         try:
             if self._tunnel:
                 self._tunnel.make()
             self.process = subprocess.Popen(
                 ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()),
                 stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True)
-            guard(self.number, self.process.pid, self._directory())
+            guard(self.number, self.process.pid, directory)
         except OSError as error:
             self._fail("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}")
         finally:
@@ -153,10 +154,6 @@ class Start:
         loop.read(self._sock.fileno(), self._hear)
         loop.read(self._stderr, self.hear_complaints)
         loop.after(0, self._step)
-
-    def _directory(self) -> str:
-        """That of the tunnel's socket here; "" without a tunnel."""
-        return self._tunnel.directory if self._tunnel else ""
 
     def close(self) -> None:
         """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""

@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
                 count = next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
             own += [word, *rest[:count]]
             del rest[:count]
-            if option and option.dest == "instead":  # all that follows -m and -c is the program's
+            if option and option.dest.startswith("instead"):  # all that follows -m and -c is the program's
                 break
         return own, rest
 
@@ -133,8 +133,8 @@ def _parser() -> _Parser:
     add = parser.add_argument
     either = parser.add_mutually_exclusive_group().add_argument
     loudness = parser.add_mutually_exclusive_group().add_argument
-    add("-m", metavar="MODULE", dest="instead", action=Leaf, type=_named("module"), help="run a module, as python3 -m")
-    add("-c", metavar="CODE", dest="instead", action=Leaf, type=_named("code"),
+    add("-m", metavar="MODULE", dest="instead.module", action=Leaf, help="run a module, as python3 -m")
+    add("-c", metavar="CODE", dest="instead.code", action=Leaf,
         help="run this text; its functions travel to workers by value")
     add("-n", metavar="N", type=_whole(1), help="workers in all (default: the hosts' counts, or one for each core)")
     either("--host", "--hosts", metavar="H", dest="hosts", nargs="+", action="extend",
@@ -198,10 +198,6 @@ def _whole(least: int, most: Optional[int] = None) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, found {text!r}")
         return sign * value
     return read
-
-
-def _named(name: str) -> Callable[[str], dict[str, str]]:
-    return lambda text: {name: text}
 
 
 def _duration(text: str) -> float:

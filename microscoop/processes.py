@@ -83,10 +83,8 @@ class Processes:
 
     def bury_all(self, machine: Machine) -> None:
         """Its host is lost."""
-        for process, one in list(self._all.items()):
-            if one.machine is machine:
-                self._hear_out(process, one)
-                del self._all[process]
+        for process in [process for process, one in self._all.items() if one.machine is machine]:
+            self.bury(machine, process)
 
     # On this machine
 

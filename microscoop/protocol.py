@@ -1,13 +1,11 @@
 """Every message and its bytes.  Runs everywhere; channel.py carries them.
 
-A frame on the wire is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that
-many bytes.  Inside, the first byte names the message, fixed numbers follow, and what is left is the body.  Bodies of
-tasks and results are opaque here and in the broker: only the two ends of a task unpickle them.
+In a frame the first byte names the message, fixed numbers follow, and what is left is the body.  Bodies of tasks and
+results are opaque here and in the broker: only the two ends of a task unpickle them.
 
 No frame is longer than FRAME_LIMIT, and none that a process sends is longer than SAID_LIMIT, so that Relay can wrap it.
-A body above INLINE stays with its sender, as a stream: the message says its size, the receiver asks (`Pull`) and gets
-it in pieces (`Piece`), with at most WINDOW bytes on their way; on one machine it opens the memory in which
-the body lies.
+A body above INLINE stays with its sender, as a stream (streams.py), which the receiver asks for (`Pull`) and gets in
+pieces (`Piece`).
 """
 from __future__ import annotations
 
