@@ -113,9 +113,10 @@ class Agent:
         self._refused = False                          # a process could not be started, and the head knows why
         self._over = False
         self._heard = self._beat = time.monotonic()
-        self._handlers: Dict[type, Callable[[Any], None]] = {
+        self._handlers: Dict[type, Callable[[Any], object]] = {
             Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
-            Relay: self._down, Guard: self._guard, Unguard: self._unguard}
+            Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard}),
+            Unguard: lambda guard: self._guarded.pop(guard.start, None)}
         self._wake, self._signal = os.pipe()
         for end in (self._wake, self._signal):
             os.set_blocking(end, False)
@@ -376,12 +377,6 @@ class Agent:
         one.note.close()
         self._send(Died(one.process, status, len(one.overdue), b"".join(BEGUN.pack(*item) for item in begun)))
 
-    def _guard(self, message: Guard) -> None:
-        self._guarded[message.start] = message
-
-    def _unguard(self, message: Unguard) -> None:
-        self._guarded.pop(message.start, None)
-
     def _end_guarded(self) -> None:
         """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
         for guard in self._guarded.values():
@@ -502,12 +497,9 @@ def serve_remote(reader: int, writer: int, order: Dict[str, Any], held: Sequence
     one.run()
     left = leftovers(order["sent"], order["files"])
     if left:
+        some = left[0] if len(left) == 1 else "%s and %d more" % (left[0], len(left) - 1)
         one.last_words("%s: tasks left %s in %s; fetch it with: %s tar -C %s -cf - . | tar -xf -" % (
-            settings.host, _some(left), order["sent"], order["reach"], order["sent"]))
-
-
-def _some(names: List[str]) -> str:
-    return names[0] if len(names) == 1 else "%s and %d more" % (names[0], len(names) - 1)
+            settings.host, some, order["sent"], order["reach"], order["sent"]))
 
 
 def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:

@@ -219,7 +219,7 @@ class Worker(Owner):
         if self._parked:
             self._turn.notify()
         else:
-            threading.Thread(target=self._help, name="microscoop-tasks", daemon=True).start()
+            self._begin(self.serve)
 
     def _lend_turn(self) -> None:
         """Threads of the user's wait, and perhaps each task at work for one of them: let another thread take in work,
@@ -227,12 +227,18 @@ class Worker(Owner):
         if self._busy <= self._strangers and (self.items or self._flying) and self._holder and not self._idle:
             self._hand_turn_on()
 
-    def _help(self) -> None:
-        try:
-            self.serve()
-        except BaseException as error:             # a defect of ours: better a dead worker than a stuck one
-            show(error, error.__traceback__)
-            os._exit(70)
+    def _begin(self, function: Callable[[], None]) -> threading.Thread:
+        """Another thread for tasks."""
+        def run() -> None:
+            try:
+                function()
+            except BaseException as error:         # a defect of ours: better a dead worker than a stuck one
+                show(error, error.__traceback__)
+                os._exit(70)
+
+        thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
+        thread.start()
+        return thread
 
     def _take_turn(self) -> None:
         """This thread goes on; whoever had the turn parks after what it runs.  The lock is held."""
@@ -359,21 +365,15 @@ class Worker(Owner):
     def _run_afresh(self, work: Any) -> None:
         """Run it in a thread with an empty stack, and wait for that."""
         def run() -> None:
-            try:
-                if mine:
-                    with self.lock:
-                        self._take_turn()
-                self._perform(work, task)
-            except BaseException as error:         # a defect of ours, as in _help
-                show(error, error.__traceback__)
-                os._exit(70)
+            if mine:
+                with self.lock:
+                    self._take_turn()
+            self._perform(work, task)
 
         task = self._here.task
         mine = self._holder == threading.get_ident()
-        thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
         self._put_down_guards()
-        thread.start()
-        thread.join()
+        self._begin(run).join()
         with self.lock:
             if mine:
                 self._take_turn()
