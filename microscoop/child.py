@@ -72,7 +72,7 @@ class Loading(Owner):
 def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     os.register_at_fork(after_in_child=sock.close)
-    hooks.enter("process", settings.leaves, settings)
+    hooks.call("enter_process", settings.leaves, settings)
     link = Link(sock, "process %d" % number)
     program(settings, Owner(link, number, settings.workers, settings.retries, settings.task_timeout))
 
@@ -84,7 +84,7 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     _arguments(settings)
     futures.enter(owner)
     try:
-        hooks.enter("origin", settings.leaves, owner, settings)
+        hooks.call("enter_origin", settings.leaves, owner, settings)
     except UsageError as error:
         print("microscoop: %s" % error, file=sys.stderr, flush=True)
         os._exit(Status.USAGE)
@@ -104,12 +104,12 @@ def worker(settings: Settings, number: int, sock: socket.socket, note: memoryvie
                 settings.sent)
     os.register_at_fork(after_in_child=me.streams.close)
     futures.enter(Loading(where, settings.workers))
-    hooks.enter("process", settings.leaves, settings)
+    hooks.call("enter_process", settings.leaves, settings)
     hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
-        if not hooks.replace("load", settings.leaves, settings) and settings.script:
+        if not hooks.call("load_program", settings.leaves, settings) and settings.script:
             execute("__mp_main__", script or read(settings.script))
-        hooks.enter("worker", settings.leaves, me, settings)
+        hooks.call("enter_worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
         link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
         flush_output()
@@ -165,7 +165,7 @@ def _run(settings: Settings, owner: Owner) -> int:
     here = os.getpid()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))   # that of the start comes now
-        if not hooks.replace("run", settings.leaves, settings):
+        if not hooks.call("run_program", settings.leaves, settings):
             execute("__main__", read(settings.script))
         _finish(owner, here)
         return Status.OK

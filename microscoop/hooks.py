@@ -24,7 +24,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from .record import Record
 
@@ -54,23 +54,10 @@ class Watcher:
         """Everything of ours has ended; the run's exit status."""
 
 
-def watchers(stage: Stage) -> List[Watcher]:
-    """Those of the leaves that were asked for."""
-    return [watch(value, stage) for watch, value in _functions("watch", stage.job.leaves)]
-
-
-def enter(kind: str, leaves: Dict[str, Any], *arguments: Any) -> None:
-    """Let them into this process; kind: process, origin or worker."""
-    for function, value in _functions("enter_" + kind, leaves):
-        function(value, *arguments)
-
-
-def replace(kind: str, leaves: Dict[str, Any], *arguments: Any) -> bool:
-    """Have a leaf run or load something in the script's place; kind: run or load.  False if none does."""
-    for function, value in _functions(kind + "_program", leaves):
-        function(value, *arguments)
-        return True
-    return False
+def call(name: str, leaves: Dict[str, Any], *arguments: Any) -> List[Any]:
+    """Call the function of this name of each leaf that has one, with the leaf's value; what they give."""
+    functions = [(getattr(import_module("microscoop.leaves." + leaf), name, None), leaves[leaf]) for leaf in leaves]
+    return [function(value, *arguments) for function, value in functions if function is not None]
 
 
 def leaf(name: str) -> Optional[ModuleType]:
@@ -85,13 +72,6 @@ def speaker(body: bytes) -> Optional[ModuleType]:
     """The leaf whose name a Remark begins with, before a NUL."""
     name = body[:32].partition(b"\0")[0].decode("ascii", "replace")
     return leaf(name) if name.isidentifier() else None
-
-
-def _functions(name: str, leaves: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    for leaf, value in leaves.items():
-        function = getattr(import_module("microscoop.leaves." + leaf), name, None)
-        if function is not None:
-            yield function, value
 
 
 def when_imported(name: str, function: Callable[[], None]) -> None:

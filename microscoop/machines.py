@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Optional
 from . import agent, broker
 from .channel import Channel
 from .child import core_share
-from .errors import HostError
+from .errors import HostError, Status
 from .hosts import Share, usable_cores
 from .job import Job
 from .loop import Loop
@@ -113,7 +113,7 @@ class Machines:
     def _failed(self, machine: Machine, error: HostError) -> None:
         self.close_start(machine)
         self._run.handle(broker.Awaited(machine.name, False))
-        if self._job.strict and not self._run.begun():
+        if self._job.strict and not self._run.opened:
             raise error
         self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before
 
@@ -193,7 +193,7 @@ class Machines:
         if machine is self.head or self._run.is_over():
             self.drop(machine)
             if machine is self.head:
-                self._run.lose_head()
+                self._run.conclude(Status.FAILED, "the agent of this machine has ended: the run cannot go on")
             return
         machine.start.hear_complaints()                 # ssh's last words
         words = machine.start.complaints()[-1:] or [why]

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from socket import socket
-from typing import Any, Callable, Dict, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import __version__, agent, broker, hooks
 from .balance import Balance
@@ -69,12 +69,12 @@ class Server:
         self._balance = Balance()
         self._outlets = {1: Outlet(self._loop, 1), 2: Outlet(self._loop, 2)}
         self._stage = hooks.Stage(job, self._loop, self._report, self._outlets, self._broker.processes)
-        self._watchers = hooks.watchers(self._stage)
+        self._watchers: List[hooks.Watcher] = hooks.call("watch", job.leaves, self._stage)
         self._attending: Set[Any] = set()          # leaves that were not asked for, but have something to say
         self._actions: Dict[type, Callable[[Any], None]] = {
             broker.Send: lambda action: self._processes.send(action.process, action.message),
             broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
-            broker.Over: lambda action: self._conclude(Status.FAILED)}
+            broker.Over: lambda action: self.conclude(Status.FAILED)}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
             Relay: lambda machine, relay: self._processes.hear(machine, relay.process, relay.body),
             Up: lambda machine, up: self._enter(machine, up.process, up.pid),
@@ -87,7 +87,8 @@ class Server:
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
         self._agent_pid = 0
-        self._opened = self._waiting = False
+        self.opened = False                        # the script has been let begin
+        self._waiting = False
         self._staffed = False                      # there was a worker
         self._status: Optional[int] = None
         self._interrupted = -TWICE
@@ -139,8 +140,8 @@ class Server:
         self._agent_pid, sock, self._arrivals = agent.fork_local(
             self._settings(), self._limits, [*ours, self._given.fileno()] if self._given else ours, foreground)
         self._loop.read(self._arrivals.fileno(), self._arrived)
-        self._opened = not self._machines.remote       # nothing to wait for: the script begins at once
-        early = max(usable_cores(), EARLY) if self._opened else None
+        self.opened = not self._machines.remote       # nothing to wait for: the script begins at once
+        early = max(usable_cores(), EARLY) if self.opened else None
         self._machines.begin_head(sock, 0 if self._given else early)
 
     def _settings(self) -> Settings:
@@ -183,7 +184,7 @@ class Server:
     def _given_ended(self, process: int, status: int) -> None:
         """No agent tells the end of an origin that was there before."""
         if self._given and process == self._origin:
-            self._conclude(status)
+            self.conclude(status)
 
     def _enter(self, machine: Machine, process: int, pid: int, ends: Sequence[int] = ()) -> None:
         """It runs there; ends: as of a Port, where that is this machine."""
@@ -215,16 +216,16 @@ class Server:
 
     def _origin_ended(self, status: int, how: str) -> None:
         if not self._origin_pid:
-            self._conclude(Status.USAGE, "the process that runs the script could not be started")
+            self.conclude(Status.USAGE, "the process that runs the script could not be started")
         self._origin_pid = 0
         if self.is_over():
             return
         interrupted = self._interrupted > 0 and status == Status.INTERRUPTED << 8
         self._finished = not interrupted
         if os.WIFSIGNALED(status):
-            self._conclude(128 + os.WTERMSIG(status), "the origin %s" % how)
+            self.conclude(128 + os.WTERMSIG(status), "the origin %s" % how)
         else:
-            self._conclude(os.WEXITSTATUS(status))
+            self.conclude(os.WEXITSTATUS(status))
 
     # The broker
 
@@ -273,7 +274,7 @@ class Server:
 
     # The course of the run
 
-    def _conclude(self, status: int, why: str = "") -> None:
+    def conclude(self, status: int, why: str = "") -> None:
         """The run ends with this status, and is told why; unless it is ending already."""
         if self._status is None:
             self._status = status
@@ -283,10 +284,6 @@ class Server:
     def is_over(self) -> bool:
         """Whether it is known how the run ends."""
         return self._status is not None
-
-    def begun(self) -> bool:
-        """Whether the script has been let begin."""
-        return self._opened
 
     def hosts_changed(self) -> None:
         """A host is ready, failed or lost: perhaps the script can begin, or cannot go on.
@@ -301,25 +298,21 @@ class Server:
         self._check_workers()
 
     def _open(self) -> None:
-        if self._opened:
+        if self.opened:
             return
-        self._opened = True
+        self.opened = True
         if not self._broker.workers() and not any(machine.start for machine in self._machines.remote):
             raise UsageError(NO_WORKER)
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
 
-    def lose_head(self) -> None:
-        """The agent of this machine has ended."""
-        self._conclude(Status.FAILED, "the agent of this machine has ended: the run cannot go on")
-
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
-        if self._opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting()):
+        if self.opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting()):
             if self._staffed:
-                self._conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
+                self.conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
             else:
-                self._conclude(Status.USAGE, NO_WORKER)
+                self.conclude(Status.USAGE, NO_WORKER)
 
     # Signals
 
@@ -343,14 +336,14 @@ class Server:
                 self._interrupt()
             elif not self.is_over():
                 self._report.warning("%s: everything is ended" % signal.Signals(number).name)
-                self._conclude(128 + number)
+                self.conclude(128 + number)
 
     def _interrupt(self) -> None:
         """Ctrl-C is the origin's affair; a second one soon after is ours."""
         now = time.monotonic()
         again, self._interrupted = now - self._interrupted < TWICE, now
         if again or not self._origin_pid:
-            self._conclude(Status.INTERRUPTED)
+            self.conclude(Status.INTERRUPTED)
         elif self._own_group:                          # else the terminal has sent it one already
             try:
                 os.kill(self._origin_pid, signal.SIGINT)
@@ -363,7 +356,7 @@ class Server:
         """End every process of ours; nothing may outlive this by more than GRACE."""
         if self._status is None:                       # an exception ends the run
             self._status = Status.USAGE
-        elif self._opened:
+        elif self.opened:
             self._report.info("Root process is done.")
             verdict = self._balance.verdict()
             if verdict:

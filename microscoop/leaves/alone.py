@@ -34,5 +34,5 @@ def run(job: Job) -> NoReturn:
     script = os.path.join(os.getcwd(), job.script)
     settings = Settings(script=script, path0=os.path.dirname(os.path.realpath(script)), directory=None,
                         **job.settings(job.shares[0]))
-    hooks.enter("process", job.leaves, settings)
+    hooks.call("enter_process", job.leaves, settings)
     program(settings, Serial("origin"))
