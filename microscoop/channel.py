@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from select import POLLIN, poll
-from socket import SHUT_RDWR, socket
+from socket import socket
 from struct import Struct
 from typing import Deque, List, Optional
 
@@ -177,16 +177,3 @@ class Link:
             else:
                 messages = [decode(frame) for frame in self._frames.read(descriptor)]
         return messages
-
-    def end(self) -> None:
-        """Nobody sends or receives any more: the other side sees the end, and so does who is receiving."""
-        try:
-            self._socket.shutdown(SHUT_RDWR)
-        except OSError:                            # the other side has gone
-            return
-
-    def close(self) -> None:
-        """Give the descriptors back; nobody may use it from now on."""
-        self._socket.close()
-        os.close(self._wake)
-        os.close(self._poke)

@@ -260,11 +260,6 @@ class Worker(Owner):
     def task(self) -> object:
         return self._here.task
 
-    def item(self) -> int:
-        """The number, in its map, of the item that the calling thread is on; 0 in a submitted task."""
-        task = self._here.task
-        return task.note[task.slot + 2] if isinstance(task, Run) and task.block.call else 0
-
     def wait(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """As Owner.wait, by the rule of waiting."""
         task = self._here.task

@@ -41,7 +41,7 @@ os.execv(sys.executable, [sys.executable, "-m", "microscoop", *sys.argv[1:]])
 """
 DESCRIPTORS = """
 import os, warnings
-from microscoop import futures, shared
+from microscoop import futures
 
 warnings.simplefilter("ignore", DeprecationWarning)        # of forks where there are threads
 BODY = bytes(300000)
@@ -58,9 +58,6 @@ def nest(times):
         assert list(futures.map(echo, [BODY] * 12)) == [BODY] * 12
     return memories()
 
-def gets(_):
-    return [shared.getConst("c%d" % number, 5)[0] for number in range(30)], memories()
-
 def in_child():
     ours, theirs = os.pipe()
     if not os.fork():
@@ -72,10 +69,6 @@ def in_child():
 if __name__ == "__main__":
     print(nest(3), in_child())
     print(futures.submit(nest, 20).result())
-    for number in range(30):
-        shared.setConst(**{"c%d" % number: bytes([number]) * 300000})
-    got, in_worker = futures.submit(gets, 0).result()
-    print(got == list(range(30)), in_worker, memories())
 """
 
 
@@ -93,11 +86,9 @@ class Large(harness.TestCase):
     def test_bodies_leave_no_descriptors_behind_and_most_of_those_to_the_user(self):
         result = harness.plain("-c", LIMITED, "-q", "-n", "1", self.script(DESCRIPTORS))
         self.assertEqual((result.err, result.status), ("", 0))
-        in_script, in_child, nested, arrived, in_worker, kept = result.out.split()
-        self.assertEqual(arrived, "True")
+        in_script, in_child, nested = result.out.split()
         self.assertLessEqual(int(in_child), 1)             # the one that the reader thread was just looking into
         self.assertTrue(0 < int(in_script) <= 16 and int(nested) <= 16, result.out)
-        self.assertTrue(int(in_worker) <= 16 and int(kept) <= 16, result.out)
 
     @harness.slow
     @unittest.skipIf(memory() < NEEDED, "needs 16 GiB of free memory")

@@ -1,6 +1,7 @@
 """shared.setConst and getConst: every task gets the value, wherever and whenever its worker began."""
 from __future__ import annotations
 
+import os
 import unittest
 
 from microscoop.broker import Heard, ProcessDied, ProcessUp
@@ -9,6 +10,7 @@ from microscoop.leaves.constants import Const, Named, decode, encode
 from microscoop.protocol import Remark
 from tests import harness
 from tests.test_broker import Office, sent
+from tests.test_large import LIMITED
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -51,6 +53,23 @@ if __name__ == "__main__":
         print(futures.submit(dies_once, sys.argv[1]).result(), shared.getConst("mortal", 5))
         print(list(futures.map(length, range(6))))
 """
+MANY = """
+import os
+from microscoop import futures, shared
+
+def memories():
+    places = map("/proc/self/fd/%s".__mod__, os.listdir("/proc/self/fd"))
+    return sum("memfd:microscoop" in os.readlink(place) for place in places if os.path.islink(place))
+
+def gets(_):
+    return [shared.getConst("c%d" % number, 5)[0] for number in range(30)], memories()
+
+if __name__ == "__main__":
+    for number in range(30):
+        shared.setConst(**{"c%d" % number: bytes([number]) * 300000})
+    got, in_worker = futures.submit(gets, 0).result()
+    print(got == list(range(30)), in_worker, memories())
+"""
 SAME = [
     "[300000, 300001, 300002, 300003, 300004, 300005] a",
     "text {} text",
@@ -75,6 +94,13 @@ class Constants(harness.TestCase):
             with self.subTest(options=options):
                 waited = ["text", "text"]
                 self.assertEqual(self.lines(result), [line.format(waited) for line in SAME] + LATER, result.err)
+
+    @unittest.skipUnless(hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"), "bodies lie nowhere here")
+    def test_large_ones_leave_most_descriptors_to_the_user(self):
+        result = harness.plain("-c", LIMITED, "-q", "-n", "1", self.script(MANY))
+        arrived, in_worker, kept = result.out.split()
+        self.assertEqual((arrived, result.err), ("True", ""))
+        self.assertTrue(int(in_worker) <= 16 and int(kept) <= 16, result.out)
 
     def test_without_the_launcher_they_are_here(self):
         result = harness.plain("-W", "ignore", self.script(SCRIPT))

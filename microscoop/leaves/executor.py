@@ -153,6 +153,23 @@ def _throw(error: BaseException) -> NoReturn:
     raise error
 
 
+class Line(Link):
+    """A link that ends before its process does."""
+
+    def end(self) -> None:
+        """Nobody sends or receives any more: the other side sees the end, and so does who is receiving."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:                            # the other side has gone
+            return
+
+    def close(self) -> None:
+        """Give the descriptors back; nobody may use it from now on."""
+        self._socket.close()
+        os.close(self._wake)
+        os.close(self._poke)
+
+
 class Guest(Owner):
     """An owner in a program that is not ours: that its launcher ends must not end the program."""
 
@@ -161,7 +178,7 @@ class Guest(Owner):
         ours.setblocking(True)                     # whatever socket.setdefaulttimeout was told
         with theirs:
             self._launcher = _start(job, theirs)
-        link = Link(ours)
+        self._line = link = Line(ours)
         super().__init__(link, NUMBER, total(job.shares), job.retries, job.task_timeout)
         self._release = weakref.finalize(self, link.close)     # not before: somebody might still poke it
         self._release.atexit = False
@@ -244,7 +261,7 @@ class Guest(Owner):
             with self._gate:                       # whoever was let through before has pushed by now
                 pass
             self.finish()
-            self.link.end()
+            self._line.end()
             self._reader.join()
             self._callbacks.end()
             self._closed = True
@@ -256,7 +273,7 @@ class Guest(Owner):
 
     def cut_off(self, status: int) -> None:
         """The launcher has gone, or is to go: whatever is not done will not be."""
-        self.link.end()
+        self._line.end()
         how = _end(self._launcher)
         with self._gate, self.lock:
             self._broken = "" if self.refusal else how

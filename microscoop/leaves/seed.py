@@ -20,7 +20,7 @@ from .. import futures
 from ..child import Settings
 from ..hooks import when_imported
 from ..owner import Owner
-from ..workers import Worker
+from ..workers import Run, Worker
 from .dressed import Dressed
 
 
@@ -65,8 +65,9 @@ class Seeded(Dressed):
         self._key = key
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        worker: Any = futures._owner()
-        return self._run(worker.item(), *args, **kwargs)
+        task: Any = futures._owner().task()
+        of_map = isinstance(task, Run) and task.block.call         # else it is a task that was submitted: item 0
+        return self._run(task.note[task.slot + 2] if of_map else 0, *args, **kwargs)
 
     def at(self, item: int) -> Callable[..., Any]:
         return partial(self._run, item)
