@@ -48,7 +48,6 @@ from .protocol import (
     Pull,
     Relay,
     Spawn,
-    Unguard,
     Up,
     about_kept,
     decode,
@@ -113,10 +112,9 @@ class Agent:
         self._refused = False                          # a process could not be started, and the head knows why
         self._over = False
         self._heard = self._beat = time.monotonic()
-        self._handlers: Dict[type, Callable[[Any], object]] = {
+        self._handlers: Dict[type, Callable[[Any], None]] = {
             Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
-            Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard}),
-            Unguard: lambda guard: self._guarded.pop(guard.start, None)}
+            Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard})}
         self._wake, self._signal = os.pipe()
         for end in (self._wake, self._signal):
             os.set_blocking(end, False)

@@ -496,14 +496,11 @@ class _Watch:
     def next(self) -> List[Future]:
         """Those that have ended since the last call, at least one; none if time is up."""
         left = None if self._limit is None else max(self._limit - time.monotonic(), 0)
-        if not self._owner.wait(self.ready, (self,), left):
+        if not self._owner.wait(lambda: bool(self.ended), (self,), left):
             return []
         ended = [self.ended.popleft() for _ in range(len(self.ended))]
         self.open -= len(ended)
         return ended
-
-    def ready(self) -> bool:
-        return bool(self.ended)
 
     def close(self) -> None:
         """Collect no more."""

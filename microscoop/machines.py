@@ -18,7 +18,7 @@ from .hosts import Share, usable_cores
 from .job import Job
 from .loop import Loop
 from .processes import Processes
-from .protocol import Guard, Message, Ping, ProtocolError, Unguard, decode, encode
+from .protocol import Guard, Message, Ping, ProtocolError, decode, encode
 from .report import Reporter
 
 GONE = "its ssh or its agent has ended"
@@ -121,7 +121,7 @@ class Machines:
         """End its ssh, if there is one."""
         start, machine.start = machine.start, None
         if start is not None:
-            self.tell(self.head, Unguard(start.number))
+            self.tell(self.head, Guard(start.number, 0))       # nothing any more
             start.close()
 
     # Agents

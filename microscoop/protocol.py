@@ -222,13 +222,8 @@ class Note(Record):
 class Guard(Record):
     """launcher -> its own agent: if I die, end this process group (an ssh) and remove the directory in the body."""
     start: int        # which of my starts: a later Guard of the same one takes its place
-    pid: int          # 0: not yet
+    pid: int          # 0: none yet, or no more
     body: bytes = b""
-
-
-class Unguard(Record):
-    """launcher -> its own agent: I have ended it myself."""
-    start: int
 
 
 class Garbled(Record):
@@ -244,8 +239,7 @@ class Relay(Record):
 
 
 Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Idle, Surplus, Credit, Pull,
-                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard,
-                Unguard, Garbled]
+                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard, Garbled]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQB16s16s"), 2: (Result, "IIQIQIQ16s"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
@@ -253,7 +247,7 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     12: (Unfit, ""), 13: (Quiet, ""), 15: (Remark, ""),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
-    31: (Guard, "QQ"), 32: (Unguard, "Q"), 33: (Garbled, "I"),
+    31: (Guard, "QQ"), 33: (Garbled, "I"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
