@@ -115,19 +115,15 @@ class Agent:
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
             Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard})}
-        self._wake, self._signal = os.pipe()
-        for end in (self._wake, self._signal):
-            os.set_blocking(end, False)
 
     def run(self) -> None:
         """Serve the head until it says End or is gone; then nothing of ours is left here."""
         assert threading.active_count() == 1, "an agent forks: it must not have threads"
         gc.freeze()                                    # so that no collection in a child touches, and copies, our pages
-        signal.set_wakeup_fd(self._signal)
+        self.loop.hear_signals(self._reap)
         signal.signal(signal.SIGCHLD, _nothing)
         signal.signal(signal.SIGINT, _nothing)         # Ctrl-C is for the origin
         signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
-        self.loop.read(self._wake, self._reap)
         self.loop.read(self._channel.reader, self._from_head)
         if self._passing is None:
             self.loop.after(BEAT, self._listen)
@@ -267,8 +263,7 @@ class Agent:
 
     def _let_go(self) -> None:
         """Close what belongs to the agent, in a child."""
-        ours = {self._wake, self._signal, self._channel.reader, self._channel.writer, *self._held,
-                *self.loop.descriptors()}
+        ours = {self._channel.reader, self._channel.writer, *self._held, *self.loop.descriptors}
         for other in self._children.values():
             ours.add(other.lifeline)
             if other.port is not None:
@@ -321,9 +316,8 @@ class Agent:
 
     # Deaths
 
-    def _reap(self) -> None:
+    def _reap(self, _: bytes) -> None:
         """Take in every change of a child's state."""
-        os.read(self._wake, 4096)
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)

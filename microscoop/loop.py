@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import heapq
+import os
 import selectors
+import signal
 import time
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
@@ -20,11 +22,17 @@ class Loop:
         self._dirty: Set[Channel] = set()
         self._timers: List[Tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-
-    def descriptors(self) -> List[int]:
-        """The selector's own, which a forked child must close."""
         fileno = getattr(self._selector, "fileno", None)   # kqueue and epoll have one, poll and select none
-        return [fileno()] if fileno else []
+        self.descriptors: List[int] = [fileno()] if fileno else []     # its own, which a forked child must close
+
+    def hear_signals(self, callback: Callable[[bytes], None]) -> None:
+        """Call back with the numbers of the signals that come and have a handler, each a byte."""
+        wake, signals = ends = os.pipe()
+        for end in ends:
+            os.set_blocking(end, False)
+        self.descriptors += ends
+        signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+        self.read(wake, lambda: callback(os.read(wake, 4096)))
 
     def read(self, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
         """Call back whenever it can be read; None: no more."""

@@ -136,11 +136,10 @@ class Server:
         """Fork the local agent, before there is anything that it should not have."""
         foreground = _in_foreground()
         self._own_group = not foreground
-        ours = [self._wake, self._signals, *self._loop.descriptors()]
-        self._agent_pid, sock, self._arrivals = agent.fork_local(
-            self._settings(), self._limits, [*ours, self._given.fileno()] if self._given else ours, foreground)
+        ours = [*self._loop.descriptors, *([self._given.fileno()] if self._given else [])]
+        self._agent_pid, sock, self._arrivals = agent.fork_local(self._settings(), self._limits, ours, foreground)
         self._loop.read(self._arrivals.fileno(), self._arrived)
-        self.opened = not self._machines.remote       # nothing to wait for: the script begins at once
+        self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
         early = max(usable_cores(), EARLY) if self.opened else None
         self._machines.begin_head(sock, 0 if self._given else early)
 
@@ -317,19 +316,15 @@ class Server:
     # Signals
 
     def _catch_signals(self) -> None:
-        self._wake, self._signals = os.pipe()
-        os.set_blocking(self._wake, False)
-        os.set_blocking(self._signals, False)
-        signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
+        self._loop.hear_signals(self._signalled)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:     # nohup
                 signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child could be waited for
         signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
-        self._loop.read(self._wake, self._signalled)
 
-    def _signalled(self) -> None:
-        for number in os.read(self._wake, 64):
+    def _signalled(self, numbers: bytes) -> None:
+        for number in numbers:
             if self.is_over():
                 self._hurried = number
             if number == signal.SIGINT:
