@@ -114,12 +114,12 @@ class Outflow:
 
 class Inflow:
     """A body that is being pulled, and the message that it belongs to."""
-    __slots__ = ("message", "sender", "data", "got", "asked")
+    __slots__ = ("message", "sender", "data", "asked")
 
     def __init__(self, message: Any, sender: int) -> None:
         self.message, self.sender = message, sender
         self.data = bytearray()
-        self.got = self.asked = 0
+        self.asked = 0             # up to where
 
 
 class Streams:
@@ -225,9 +225,9 @@ class Streams:
 
     def _ask(self) -> None:
         for key, flow in list(self._in.items())[:PULLS]:
-            size = flow.message.size
-            if flow.asked < size and flow.asked - flow.got <= WINDOW // 2:
-                flow.asked = min(flow.got + WINDOW, size)
+            size, got = flow.message.size, len(flow.data)
+            if flow.asked < size and flow.asked - got <= WINDOW // 2:
+                flow.asked = min(got + WINDOW, size)
                 self._send(Pull(flow.sender, self._number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Tuple[Any, Any]]:
@@ -237,11 +237,11 @@ class Streams:
         if flow is None or flow.sender != message.to:
             return None                            # dropped meanwhile, or of one that died, and overtaken by that
         flow.data += message.body
-        flow.got += len(message.body)
-        if flow.got == flow.message.size:
+        whole = len(flow.data) == flow.message.size
+        if whole:
             del self._in[key]
         self._ask()
-        return (flow.message, flow.data) if flow.got == flow.message.size else None
+        return (flow.message, flow.data) if whole else None
 
     # Giving out
 
