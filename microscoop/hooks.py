@@ -10,7 +10,7 @@ module has one or more of these functions:
     run_program(value, settings)            in the origin, in the script's place
     load_program(value, settings)           in a worker, likewise
     told(body, owner)                       in an owner, when a Remark for it comes from the launcher
-    attend(stage) -> Watcher                in the launcher, when the first Remark of its comes that nobody asked for
+    attend(stage) -> Watcher                in the launcher, when the first Remark for it comes
 
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
 about to run, `Worker.guards` are held by a thread while it runs code of tasks; `Owner.pushes` are called when a call

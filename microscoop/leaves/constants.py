@@ -39,7 +39,7 @@ class Const(Record):
 
     def arrived(self, owner: Owner, data: Any) -> None:
         """Its value is here."""
-        constants(owner).arrived(self, data)
+        of(owner).arrived(self, data)
 
 
 class Named(Record):
@@ -76,13 +76,13 @@ def attend(stage: Stage) -> Watcher:
 
 # What scripts call ---------------------------------------------------------------------------------------------------
 
-def setConst(**constants_: Any) -> None:
+def setConst(**constants: Any) -> None:
     """Give each of these names its value, once for the whole run.
 
     Raises TypeError if a name has a value already, and what pickling raises, naming the culprit.
     """
-    table = constants(futures._owner())
-    for name, value in constants_.items():
+    table = of(futures._owner())
+    for name, value in constants.items():
         if not table.set(name.encode(), tasks.pack(value, "the constant %s" % name)):
             raise TypeError("the constant %s is set already: a name gets its value once in a run" % name)
 
@@ -93,7 +93,7 @@ def getConst(name: str, timeout: float = 0.1) -> Any:
     timeout: seconds to wait until somebody sets it.  Raises TimeoutError if nobody does.
     """
     owner, key = futures._owner(), name.encode()
-    table, limit = constants(owner), time.monotonic() + timeout
+    table, limit = of(owner), time.monotonic() + timeout
     while key not in table.data:
         if not owner.wait(lambda: key in table.known, (table,), max(limit - time.monotonic(), 0)):
             raise futures._error("TimeoutError", "nobody has set the constant %s within %s s" % (name, timeout))
@@ -108,13 +108,13 @@ def told(body: bytes, owner: Owner) -> None:
     """What the Board has said; in the reader thread."""
     said = decode(body)
     if isinstance(said, Const):
-        constants(owner).hear(said)
+        of(owner).hear(said)
     elif said is not None:
-        constants(owner).answered(said)
+        of(owner).answered(said)
 
 
-def constants(owner: Owner) -> Constants:
-    """Those of this process."""
+def of(owner: Owner) -> Constants:
+    """What this process knows."""
     if isinstance(owner, child.Loading):
         raise RuntimeError(child.GUARD % "getConst or setConst")
     with owner.lock:
@@ -139,7 +139,7 @@ class Constants:
         self._pulled: Dict[bytes, Tuple[int, int]] = {}        # on their way from (owner, call)
 
     def set(self, name: bytes, data: bytes) -> bool:
-        """Give a name its value; False if it has one already.  Waits for the broker's answer."""
+        """Give a name its value; False if it has one already.  Waits for the Board's answer."""
         call = self._owner.serial()
         self._publish(name, call, data, False)
         self._owner.sleep(lambda: call in self._answers, (self,))
