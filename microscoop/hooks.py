@@ -1,4 +1,4 @@
-"""Where a leaf joins in when the command line asks for it.  Runs in every process; names no leaf.
+"""Where a leaf joins in, when the command line asks for it or a Remark names it.  Runs in every process; names no leaf.
 
 `Job.leaves` maps the name of a module in microscoop/leaves to its value, which JSON can carry to any host.  Such a
 module has one or more of these functions:

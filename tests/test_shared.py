@@ -4,7 +4,9 @@ from __future__ import annotations
 import os
 import unittest
 
+from microscoop import hooks
 from microscoop.broker import Heard, ProcessDied, ProcessUp
+from microscoop.leaves import constants
 from microscoop.leaves.board import Board
 from microscoop.leaves.constants import Const, Named, decode, encode
 from microscoop.protocol import Remark
@@ -168,6 +170,14 @@ class Names(unittest.TestCase):
                          dict.fromkeys((self.office.origin, self.second), (self.first, 0)))
         self.assertEqual(self.set(self.second, 6)[1],
                          dict.fromkeys((self.office.origin, self.second), (self.second, 10)))
+
+    def test_remarks_that_are_not_of_their_making_are_nothing_to_them(self):
+        whole = encode(Const(1, 2, 3, 4, 0, b"", b"name")).body
+        self.assertEqual(decode(whole), Const(1, 2, 3, 4, 0, bytes(16), b"name"))
+        self.assertEqual([decode(body) for body in (b"", b"record ...", whole[:20], whole[:10])], [None] * 4)
+        self.assertEqual(hooks.speaker(whole), constants)
+        for body in (b"", b"record ", b"nobody\0", bytes(9), b"\xff\0"):
+            self.assertIsNone(hooks.speaker(body))
 
 
 if __name__ == "__main__":
