@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
 
 from . import broker
-from .errors import Status
 from .loop import Loop
 from .ports import Port
 from .protocol import LATER, Message, ProtocolError, Relay, decode, encode
@@ -36,16 +35,15 @@ class Processes:
     """All of them, by their numbers."""
 
     def __init__(self, loop: Loop, outlets: Dict[int, Outlet], heard: Callable[[int, Message], None],
-                 spoiled: Callable[[Machine, int, object], None], ended: Callable[[int, int], None]) -> None:
+                 silent: Callable[[Machine, int, str], None]) -> None:
         self._loop, self._outlets = loop, outlets
         self._heard = heard                        # (process, message)
-        self._spoiled = spoiled                    # (its machine, process, why): it does not keep to the protocol
-        self._ended = ended                        # (process, status): its socket has closed; most have an agent
+        self._silent = silent                      # (its machine, process, why): as of a Port
         self._all: Dict[int, Process] = {}
 
     def enter(self, machine: Machine, process: int, ends: Sequence[int] = ()) -> None:
         """It runs there; ends: its near ends, if that is this machine."""
-        port = Port(self._loop, process, ends, self._said, self._printed, self._silent) if ends else None
+        port = Port(self._loop, process, ends, self._said, self._printed, self._fell_silent) if ends else None
         self._all[process] = Process(machine, port)
 
     def send(self, process: int, message: Message) -> None:
@@ -98,11 +96,8 @@ class Processes:
             port.watch(False)
             outlet.when_relieved(lambda: port.watch(True))
 
-    def _silent(self, port: Port, why: str) -> None:
-        if why:
-            self._spoiled(self._all[port.process].machine, port.process, why)
-        else:
-            self._ended(port.process, Status.OK)       # for most, the agent tells their end
+    def _fell_silent(self, port: Port, why: str) -> None:
+        self._silent(self._all[port.process].machine, port.process, why)
 
     # On any
 
@@ -156,6 +151,6 @@ class Processes:
         try:
             message = decode(frame, broker.SAID)
         except ProtocolError as error:
-            self._spoiled(one.machine, process, error)
+            self._silent(one.machine, process, str(error))
         else:
             self._heard(process, message)

@@ -80,9 +80,9 @@ class Server:
             Up: lambda machine, up: self._enter(machine, up.process, up.pid),
             Died: self._died, Print: self._printed, Ping: self._pong,
             Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
-            Garbled: lambda machine, m: self._expel(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
+            Garbled: lambda machine, m: self._silent(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
         self._processes = Processes(self._loop, self._outlets, lambda process, message: self.handle(
-            broker.Heard(process, message)), self._expel, self._given_ended)
+            broker.Heard(process, message)), self._silent)
         self._machines = Machines(job, self._loop, self._report, self._processes, self._words, self)
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
@@ -171,19 +171,17 @@ class Server:
             outlet = self._processes.put_out(message.process, message.stream, message.body)
             outlet.when_relieved(lambda: self._machines.tell(machine, Printed(len(message.body))))
 
-    def _expel(self, machine: Machine, process: int, why: object) -> None:
-        """What it says is not our protocol, say since a task wrote to the wrong descriptor: hear it no more, end it."""
-        if not self._processes.expel(machine, process):
-            return
-        name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
-        self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
-        self._machines.tell(machine, Kill(process))
-        self._given_ended(process, Status.FAILED)
-
-    def _given_ended(self, process: int, status: int) -> None:
-        """No agent tells the end of an origin that was there before."""
-        if self._given and process == self._origin:
-            self.conclude(status)
+    def _silent(self, machine: Machine, process: int, why: str) -> None:
+        """It has closed its socket; or, if there is a reason, what it says is not our protocol, say since a task wrote
+        to the wrong descriptor: hear it no more, end it."""
+        if why:
+            if not self._processes.expel(machine, process):
+                return
+            name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
+            self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
+            self._machines.tell(machine, Kill(process))
+        if self._given and process == self._origin:    # else its agent tells its end
+            self.conclude(Status.FAILED if why else Status.OK)
 
     def _enter(self, machine: Machine, process: int, pid: int, ends: Sequence[int] = ()) -> None:
         """It runs there; ends: as of a Port, where that is this machine."""
