@@ -156,7 +156,7 @@ class Worker(Owner):
                 self._holder = self._holder or me
             elif self._inbox or self.queue:
                 self._no_longer_idle()
-                work = Run(self._inbox.popleft()) if self._inbox else self._own(self.queue[-1])
+                work = self._enlisted(Run(self._inbox.popleft())) if self._inbox else self._own(self.queue[-1])
                 planned = work.block.planned * 1000 if isinstance(work, Run) else 0
                 self._until = time.perf_counter_ns() + max(OVERLONG * planned, PATIENCE)
                 if self._inbox:
@@ -204,7 +204,7 @@ class Worker(Owner):
         self._flying += block.items                # out, too, until its outcomes are in
         if block.function:
             self._functions.setdefault((self.number, entry.number), tasks.Apart(entry.function))
-        return Run(block, True)
+        return self._enlisted(Run(block, True))
 
     def _no_longer_idle(self) -> None:
         if self._idle:
@@ -383,8 +383,6 @@ class Worker(Owner):
         before, here.task = here.task, work
         work.beneath = beneath or before
         here.depth += 1
-        if is_run:
-            self._enlist(work)
         if before is None:
             self._take_up_guards()
         if is_run:
@@ -404,8 +402,8 @@ class Worker(Owner):
             else:
                 self._futures -= 1
                 work.finish(entry)
-                before, self._ended = self._ended, time.perf_counter_ns()
-                step = (self._ended - before).bit_length() - self._gap
+                since, self._ended = self._ended, time.perf_counter_ns()
+                step = (self._ended - since).bit_length() - self._gap
                 self._gap += step / (4 if step > 0 else 16)     # in a tree every other task ends as soon as its child
             self._tell_done()
 
@@ -420,14 +418,15 @@ class Worker(Owner):
             self._leave_if_forked(error)
             return self.failure(error, future.name)
 
-    def _enlist(self, run: Run) -> None:
-        """A block is at work; from now on the reader thread can send on or give back what it should not keep."""
-        with self.lock:
-            self._runs.append(run)
-            run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
-            run.slot = self._slots.pop() if self._slots else 0
-            if run.block.items > 1:
-                self._look_by(run.due)
+    def _enlisted(self, run: Run) -> Run:
+        """A block that a thread takes: it counts from this moment on, lest we say that there is none; and the reader
+        thread can send on or give back what it should not keep.  The lock is held."""
+        self._runs.append(run)
+        run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
+        run.slot = self._slots.pop() if self._slots else 0
+        if run.block.items > 1:
+            self._look_by(run.due)
+        return run
 
     def _strike_off(self, run: Run, last: bool) -> None:
         """A block has ended, the last that this thread had to do; the lock is held."""

@@ -3,12 +3,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 import re
 import sys
+import threading
 import time
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
+from microscoop import protocol, workers
 from tests import harness, semantics
 
 SCRIPT = harness.ROOT / "tests" / "semantics.py"
@@ -405,6 +409,22 @@ if __name__ == "__main__":
     for callback in fail, lambda future: print(future.result()):
         futures.submit(abs, -1).add_done_callback(callback)
 """, n=1), "1\n")
+
+
+class Rest(unittest.TestCase):
+    def test_a_worker_that_has_taken_a_block_does_not_say_that_it_is_done(self):
+        me, said = threading.get_ident(), []
+        link = SimpleNamespace(send=lambda *messages: said.extend(messages), poke=lambda: None)
+        worker = workers.Worker(link, 1, 2, 0, None, "here/1", memoryview(bytearray(80)).cast("Q"))
+        with worker.lock:
+            worker._holder = me
+            worker._take_in(protocol.Block(2, 1, 0, 1, 0, 0, 0, 0, 0, body=pickle.dumps((pickle.dumps(abs), [[-3]]))))
+            taken = worker._next(me)
+            # Before this thread begins it, another that slept goes on, has the turn and ends its task.
+            self.assertEqual(worker._rest().idle, protocol.WAITING)
+        worker._perform(taken)
+        self.assertEqual([type(one).__name__ for one in said], ["Result", "Idle"])
+        self.assertEqual((said[0].items, said[1].idle), (1, protocol.DONE))
 
 
 class FullStacks(Scripts):
