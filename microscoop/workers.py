@@ -26,7 +26,7 @@ from itertools import islice
 from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import Call
+from .calls import MOST_TIME, Call
 from .channel import Link
 from .errors import exit_status, show
 from .owner import Owner, is_deep
@@ -62,7 +62,7 @@ class Run:
         self.done: List[Any] = []
         self.sent = 0                              # of done
         self.since = self.began = time.perf_counter_ns()
-        self.due = self.began + block.planned * 1000 + PATIENCE     # when the reader thread looks at it
+        self.due = self.began + _patience(block)   # when the reader thread looks at it
         self.slot, self.note = 0, memoryview(b"")  # where the item at work is noted
 
     def rest(self) -> Optional[Tuple[int, int]]:
@@ -78,6 +78,12 @@ class Run:
             return None
         self.block = self.block._replace(items=self.block.items - count)
         return first, count
+
+
+def _patience(block: Block) -> int:
+    """Nanoseconds for which nobody need look at it: as long as it should last, but a block of a chunk size given by the
+    user may be long, and what is done is wanted."""
+    return min(block.planned * 1000, MOST_TIME) + PATIENCE
 
 
 class Here(threading.local):
@@ -611,10 +617,10 @@ class Worker(Owner):
             self._tell_done()
             if self.queue and now - self._since >= TICK:
                 self._since = now
-                self.feed(self._kept() if now - self._ended < TICK else 0)
+                self.feed()
             self._looks = min([run.due for run in self._runs if len(run.numbers) > 1], default=NEVER)
             if self._inbox and self._inbox[0].items > 1:           # so that whoever begins it need not poke us
-                self._looks = min(self._looks, now + self._inbox[0].planned * 1000 + PATIENCE)
+                self._looks = min(self._looks, now + _patience(self._inbox[0]))
             if self.queue:
                 self._looks = min(self._looks, self._since + TICK)
             elif self._inbox and self._until:

@@ -427,6 +427,35 @@ class Rest(unittest.TestCase):
         self.assertEqual((said[0].items, said[1].idle), (1, protocol.DONE))
 
 
+class Shares(Scripts):
+    def test_long_children_go_to_idle_workers_while_their_parent_runs_many_short_ones(self):
+        self.assert_ended(self.go("""
+def work(seconds):
+    time.sleep(seconds)
+
+def parent(_):
+    begun = time.monotonic()
+    children = [futures.submit(work, 0.05) for _ in range(4)]
+    while not all(child.done() for child in children) and time.monotonic() < begun + 10:
+        futures.submit(work, 0).result()
+    return time.monotonic() - begun < 5
+
+if __name__ == "__main__":
+    print(futures.submit(parent, 0).result(), futures.submit(parent, 0).result())
+""", n=4), "True True\n")
+
+    def test_results_of_a_long_chunk_come_one_by_one(self):
+        self.assert_ended(self.go("""
+def work(seconds):
+    time.sleep(seconds)
+    return time.time()
+
+if __name__ == "__main__":
+    late = [time.time() - done for done in futures.map_as_completed(work, [0.05] * 40, chunksize=20)]
+    print(sorted(late)[20] < 0.4)
+""", n=1), "True\n")
+
+
 class FullStacks(Scripts):
     def test_a_call_where_the_stack_is_nearly_full_raises_and_harms_no_other(self):
         result = self.go("""
