@@ -56,8 +56,8 @@ from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
-AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips,
-LONG = 20_000              # or is one of many: microseconds that such a block, of more than one item, lasts at most
+AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
+LONG = 20_000              # one of several items also if it lasts less than so many microseconds
 
 
 # What happens --------------------------------------------------------------------------------------------------------

@@ -74,7 +74,9 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     os.register_at_fork(after_in_child=sock.close)
     hooks.call("enter_process", settings.leaves, settings)
     link = Link(sock, "process %d" % number)
-    program(settings, Owner(link, number, settings.workers, settings.retries, settings.task_timeout))
+    owner = Owner(link, number, settings.workers, settings.retries, settings.task_timeout)
+    os.register_at_fork(after_in_child=owner.lock.let_go)
+    program(settings, owner)
 
 
 def program(settings: Settings, owner: Owner) -> NoReturn:

@@ -116,7 +116,7 @@ class Start:
                  guard: Callable[[int, int, str], None] = lambda number, pid, directory: None) -> None:
         """guard: told of what would outlive us, before it is made and again with ssh's process id."""
         self.host, self._share, self._job, self._parcel = share.host, share, job, parcel
-        self.channel: Optional[socket.socket] = None  # to the agent, which only answers; non-blocking
+        self.channel: Optional[socket.socket] = None  # to the agent, which does not speak first; non-blocking
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
         self.number = int.from_bytes(os.urandom(6), "big") | 1 << 47

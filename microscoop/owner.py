@@ -66,12 +66,12 @@ def _go_down(frames: int) -> None:
 
 
 class Section:
-    """A lock into which no signal breaks.
+    """A lock into which no signal breaks, but real-time ones.
 
     What a handler raises between two of our steps would leave counts wrong, or half a frame on its way; what it calls
     of ours would find them so.  So while the main thread has the lock, signals are only noted, and their handlers
     called when it is free.  To block them would not do: then a thread of the script's takes them, and Python calls the
-    handler in the main thread all the same.
+    handler in the main thread all the same.  What C code has put over a handler of Python's is lost by this.
     """
 
     def __init__(self) -> None:
@@ -94,6 +94,11 @@ class Section:
         self._lock.release()
         if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
             self._hand_back()
+
+    def let_go(self) -> None:
+        """In a child that a thread of the script's has forked: its signals are its own."""
+        self._noted.clear()
+        self._hand_back()
 
     def _put_off(self) -> None:
         rounds = -1
@@ -177,7 +182,7 @@ class Owner:
 
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         """A new future, or a call with these new items."""
-        is_deep()
+        is_deep()                                  # raises where the stack is nearly full
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
             if columns:

@@ -151,7 +151,7 @@ class Server:
 
     def _arrived(self) -> None:
         """The near ends of processes that the local agent has forked."""
-        with contextlib.suppress(BlockingIOError):     # that was all
+        with contextlib.suppress(BlockingIOError, ConnectionError):    # that was all
             while True:
                 self._enter(self._machines.head, *agent.receive_ends(self._arrivals))
 
@@ -193,7 +193,7 @@ class Server:
         self.handle(broker.ProcessUp(process))
 
     def _died(self, machine: Machine, message: Died) -> None:
-        if machine is self._machines.head:
+        if machine is self._machines.head and not self.is_over():
             self._arrived()                            # its near end has come before, another way
         expelled = self._processes.bury(machine, message.process)
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]

@@ -9,7 +9,7 @@ The rule of waiting, inside a task that waits for a future or for the next resul
 
 One thread has the turn: only it asks for work.  A sleeper whose future is ready goes on at once and has the turn again;
 the thread that had it meanwhile parks when its task is done.  Whatever waits under a timeout, in a thread of the user's
-or in a callback only sleeps; if its time is up before another thread has begun, the turn stays with that one.  So a
+or in a callback only sleeps; if its time is up before another thread has begun, the turn is that other's.  So a
 waiting task never lies beneath a foreign one, and a chain of waits is as deep as memory allows: after DEEP nested tasks
 the next one gets a fresh thread, with a stack of its own.
 """
@@ -38,7 +38,7 @@ TICK = 4_000_000           # nanoseconds between looks at what a busy process co
 WORTH = 20                 # so much work is worth the messages of giving it away: log2 of nanoseconds, 1 ms
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
-PATIENCE = 10_000_000      # nanoseconds that a block may last longer than planned before what is done is sent
+PATIENCE = 10_000_000      # nanoseconds that a block may last longer than it should before what is done is sent
 
 
 def flush_output() -> None:
@@ -327,8 +327,8 @@ class Worker(Owner):
             with self.lock:
                 self._busy += 1
                 self._ended = time.perf_counter_ns()
-                idle = not (in_time or self._until)        # the thread that was given the turn has not begun yet
-                if mine and not (idle and (self.queue or self._inbox)):
+                unbegun = not (in_time or self._until)     # by the thread that was given the turn
+                if mine and not (unbegun and (self.queue or self._inbox)):
                     self._take_turn()
             self._take_up_guards()                 # the turn first: so whoever holds them parks soon
 
@@ -631,8 +631,8 @@ class Worker(Owner):
             return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
 
     def _kept(self) -> int:
-        """How many of the newest children are not worth a message: if each has two of its own, each that waits is twice
-        the work of the next."""
+        """How many of the newest children are not worth a message, before they lie here for a tick: if each has two of
+        its own, each that waits is twice the work of the next."""
         return max(WORTH - int(self._gap), 0)
 
     def _look_by(self, moment: int) -> None:

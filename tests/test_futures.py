@@ -528,6 +528,25 @@ class Outside(Scripts):
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
         self.assertEqual(result.status, 0)
 
+    def test_a_task_that_catches_the_interrupt_of_its_own_call_goes_on(self):
+        path = self.script(HEAD + """
+import signal
+
+def hit(n):
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(9)
+
+def outer(n):
+    try:
+        list(futures.map(hit, [1]))
+    except KeyboardInterrupt:
+        return futures.submit(abs, n).result()
+
+if __name__ == "__main__":
+    print(list(futures.map(outer, [-1, -2])))
+""")
+        self.assert_ended(harness.run("-q", "--serial", path), "[1, 2]\n")
+
     def test_interrupt_ends_the_call_whose_task_it_comes_in_and_not_that_task_alone(self):
         path = self.script(HEAD + """
 import signal

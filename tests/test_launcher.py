@@ -679,6 +679,29 @@ if __name__ == "__main__":
                 self.assertIn("caught", result.out)
                 self.assertIn("[0, 0.01, 0.02] 1", result.out)
 
+    def test_ends_a_child_that_a_thread_has_forked_whatever_the_script_is_at(self):
+        self.assert_ended(harness.run("-q", "-n", "1", self.script("""
+            import os, signal, threading, time
+            from microscoop import futures
+
+            def fork():
+                child = os.fork()
+                if not child:
+                    try:
+                        os.kill(os.getpid(), signal.SIGINT)
+                        time.sleep(9)
+                    except KeyboardInterrupt:
+                        os._exit(7)
+                    os._exit(8)
+                print(os.waitpid(child, 0)[1] >> 8)
+
+            if __name__ == "__main__":
+                thread = threading.Thread(target=fork)
+                with futures._owner().lock:        # as in the middle of a map
+                    thread.start()
+                    thread.join()
+            """)), "7\n")
+
     def test_many_that_a_script_catches_while_it_submits_leave_nothing_undone(self):
         run = self.start("""
 import os, signal, subprocess, sys

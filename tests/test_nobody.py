@@ -237,7 +237,9 @@ sys.exit(cli.main(sys.argv[1:]))
         """What others may see of these processes, and the files of the run."""
         paths = [harness.PROC / str(pid) / name for pid in pids for name in ("cmdline", "environ")]
         found = set()
-        for path in (*paths, *(path for path in harness.TEMP.rglob("*") if path.suffix != ".py")):
+        for folder, folders, names in os.walk(str(harness.TEMP)):      # some go meanwhile
+            paths += [Path(folder, name) for name in folders + names if not name.endswith(".py")]
+        for path in paths:
             with contextlib.suppress(OSError):
                 found.add(path.read_bytes() if not path.is_dir() else bytes(str(path), "utf-8"))
         return found

@@ -20,21 +20,21 @@ from ..streams import PLACE
 
 def watch(value: object, stage: Stage) -> Watcher:
     """What the launcher says and hears; the agent that it forks has the same class, and stays silent."""
-    launcher, send, receive = os.getpid(), Channel.send, Channel.receive
+    launcher, send, read = os.getpid(), Channel.send, Channel.read
 
     def traced_send(self: Channel, payload: bytes, later: bool = False) -> None:
         if os.getpid() == launcher:
             _say("launcher", "->", self.peer, _read(payload))
         send(self, payload, later)
 
-    def traced_receive(self: Channel) -> List[bytes]:
-        frames = receive(self)
+    def traced_read(self: Channel) -> List[bytes]:
+        frames = read(self)
         if os.getpid() == launcher:
             for frame in frames:
                 _say("launcher", "<-", self.peer, _read(frame))
         return frames
 
-    Channel.send, Channel.receive = traced_send, traced_receive  # type: ignore[method-assign]
+    Channel.send, Channel.read = traced_send, traced_read  # type: ignore[method-assign]
     return Watcher()
 
 
