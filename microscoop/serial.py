@@ -75,7 +75,7 @@ class Serial(Worker):
             else:
                 self._perform(work)
         if self._here.interrupted:
-            self._here.interrupted, self._here.signalled = False, True     # whatever task has submitted this may catch it
+            self._here.interrupted, self._here.signalled = False, True     # the task that submitted this may catch it
             with self.lock:
                 self.unread.pop(getattr(entry, "serial", 0), None)
                 if isinstance(entry, Call):
