@@ -705,23 +705,30 @@ if __name__ == "__main__":
     def test_many_that_a_script_catches_while_it_submits_leave_nothing_undone(self):
         run = self.start("""
 import os, signal, subprocess, sys
-KILLER = "import os, sys, time\\nfor _ in range(60): time.sleep(0.01); os.kill(int(sys.argv[1]), 2)"
+KILLER = '''
+import os, sys, time
+for _ in range(60):
+    time.sleep(0.01)
+    os.kill(int(sys.argv[1]), 2)
+open(sys.argv[2], "w").close()
+'''
+OVER = __file__ + ".over"                # Popen.poll() does not bear signals at any moment
 submitted, caught = [], 0
-def submit_on(killer):
+def submit_on():
     global caught
-    while killer.poll() is None:
+    while not os.path.exists(OVER):
         try:
-            while killer.poll() is None:
+            while not os.path.exists(OVER):
                 number = len(submitted)
                 submitted.append((number, futures.submit(abs, -number)))
         except KeyboardInterrupt:
             caught += 1
 if __name__ == "__main__":
     print("go", flush=True)
-    killer = subprocess.Popen([sys.executable, "-S", "-c", KILLER, str(os.getpid())])
-    while killer.poll() is None:
+    subprocess.Popen([sys.executable, "-S", "-c", KILLER, str(os.getpid()), OVER])
+    while not os.path.exists(OVER):
         try:
-            submit_on(killer)
+            submit_on()
         except KeyboardInterrupt:        # one that came while the one before was caught
             caught += 1
     print(caught > 10, all(future.result(20) == number for number, future in submitted))
