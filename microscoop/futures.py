@@ -342,7 +342,7 @@ class _Source:
             now = clock()
             self._add(rows)
             late = now - began > seconds
-            if late or self.call.ready() if self.call.begun else late and now > enough:
+            if (late or self.call.ready()) if self.call.begun else (late and now > enough):
                 return
 
     def _add(self, rows: Sequence[Any]) -> None:

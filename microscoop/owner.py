@@ -122,8 +122,8 @@ class Section:
                 handler = getsignal(number)
                 if callable(handler):              # not by a second signal: a wakeup descriptor has heard of this one
                     handler(number, frame)
-        except BaseException:
-            self._hand_back()                      # the others all the same
+        except BaseException:                      # of a handler: the others are handed back all the same
+            self._hand_back()
             raise
 
 
