@@ -368,10 +368,8 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
            iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
     """A map of this owner's, begun; `results` makes the iterator."""
-    for name, number in (("chunksize", chunksize), ("buffersize", buffersize)):
-        if number is not None and (type(number) is not int or number < 1):
-            wrong = ValueError if isinstance(number, int) else TypeError
-            raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
+    _check("chunksize", chunksize)
+    _check("buffersize", buffersize)
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
@@ -391,6 +389,12 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
     generator = results(source)
     call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
     return generator
+
+
+def _check(name: str, number: Any) -> None:
+    if number is not None and (type(number) is not int or number < 1):
+        wrong = ValueError if isinstance(number, int) else TypeError
+        raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
 
 
 def _length(iterables: Sequence[Iterable[Any]]) -> Optional[int]:

@@ -24,13 +24,11 @@ class Submits:
         pace = self._paces.get(first.name, 0)
         most = min(int(MOST_TIME / pace), len(queue) // (2 * workers)) if pace and not first.attempts else 1
         batch, size = [first], len(first.task)
-        while len(batch) < most and queue:
-            after = queue[0]
-            if isinstance(after, Call) or after.serial != batch[-1].serial + 1 or after.name != first.name \
-                    or after.attempts or size + len(after.task) > BLOCK_SIZE:
+        while len(batch) < most and queue and _follows(queue[0], batch[-1]):
+            size += len(queue[0].task)
+            if size > BLOCK_SIZE:
                 break
             batch.append(queue.popleft())
-            size += len(after.task)
         for future in batch:
             future.state = "RUNNING"
             self.sent[future.serial] = future
@@ -67,3 +65,9 @@ class Submits:
     def label(self, item: int) -> str:
         """As Call.label."""
         return str(self.sent[item].name)
+
+
+def _follows(entry: Any, future: Any) -> bool:
+    """Whether an entry of the queue is the next future after this one, of the same function and never tried."""
+    return not isinstance(entry, Call) and entry.serial == future.serial + 1 and entry.name == future.name \
+        and not entry.attempts

@@ -23,7 +23,7 @@ import time
 from array import array
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, ContextManager, Deque, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
 from .calls import MOST_TIME, Call
@@ -608,27 +608,38 @@ class Worker(Owner):
             now = time.perf_counter_ns()
             for run in self._runs:
                 if now >= run.due:
-                    run.due = now + PATIENCE
-                    self._flush(run)
-                    if now - run.began > OVERLONG * run.block.planned * 1000:
-                        self._shrink(run)
+                    self._look_at(run, now)
             if self._until and now > self._until:
                 self._return_inbox()
             self._tell_done()
             if self.queue and now - self._since >= TICK:
                 self._since = now
                 self.feed()
-            self._looks = min([run.due for run in self._runs if len(run.numbers) > 1], default=NEVER)
-            if self._inbox and self._inbox[0].items > 1:           # so that whoever begins it need not poke us
-                self._looks = min(self._looks, now + _patience(self._inbox[0]))
-            if self.queue:
-                self._looks = min(self._looks, self._since + TICK)
-            elif self._inbox and self._until:
-                self._looks = min(self._looks, self._until)
-            if self._strangers and not self._idle:
+            if self._strangers:
                 self._lend_turn()
-                self._looks = min(self._looks, now + PATIENCE)
+            self._looks = min(self._dues(now), default=NEVER)
             return None if self._looks == NEVER else max(self._looks - now, 0) / 1e9
+
+    def _look_at(self, run: Run, now: int) -> None:
+        """A block is still at work when it should be over; the lock is held."""
+        run.due = now + PATIENCE
+        self._flush(run)
+        if now - run.began > OVERLONG * run.block.planned * 1000:
+            self._shrink(run)
+
+    def _dues(self, now: int) -> Iterator[int]:
+        """When the reader thread should look again, and why; the lock is held."""
+        for run in self._runs:
+            if len(run.numbers) > 1:
+                yield run.due
+        if self._inbox and self._inbox[0].items > 1:       # so that whoever begins it need not poke us
+            yield now + _patience(self._inbox[0])
+        if self.queue:
+            yield self._since + TICK
+        elif self._inbox and self._until:
+            yield self._until
+        if self._strangers and not self._idle:
+            yield now + PATIENCE
 
     def _kept(self) -> int:
         """How many of the newest children are not worth a message, before they lie here for a tick: if each has two of
