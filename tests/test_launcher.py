@@ -31,6 +31,7 @@ if __name__ == "__main__":
     print(res)
     print("End at {} msec".format(spent_time))
 """
+QUICK = ARTICLE.replace("0.1", "0.01")
 ONE = "if __name__ == '__main__':\n    print(1)\n"
 # What imports microscoop late, by whatever path is left: after a change of directory, and in a new interpreter.
 ELSEWHERE = """
@@ -56,10 +57,12 @@ SQUARES = "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]"
 class AsUnderPlainPython(harness.TestCase):
     """The same script under `python3` and under the launcher."""
 
-    def both(self, text, *args, stdin=None, cwd=None):
-        path = self.script(self.guarded(text))
-        ours = harness.start("-q", "-n", "1", path, *args, stdin=stdin, cwd=cwd)
-        return harness.plain(path, *args, stdin=stdin, cwd=cwd, timeout=15), ours.finish(15)
+    def both(self, text, *args, **more):
+        return self.pair(self.script(self.guarded(text)), *args, **more)
+
+    def pair(self, path, *args, **more):
+        ours = harness.start("-q", "-n", "1", path, *args, **more)
+        return harness.plain(path, *args, **more, timeout=15), ours.finish(15)
 
     @staticmethod
     def guarded(text):
@@ -109,8 +112,7 @@ class AsUnderPlainPython(harness.TestCase):
                 self.assertNotIn("microscoop", re.sub("/.*/", "", ours.err))
 
     def test_a_script_that_python_cannot_compile(self):
-        path = self.script("x = = 5\n")
-        plain, ours = harness.plain(path), harness.run("-q", "-n", "1", path)
+        plain, ours = self.pair(self.script("x = = 5\n"))
         self.assertEqual((ours.status, ours.out), (plain.status, plain.out))
         self.assertIn(plain.err.splitlines()[-1], ours.err)
         self.assertLessEqual(ours.err.count("SyntaxError"), 2, "in one line, and in full")
@@ -124,8 +126,7 @@ class AsUnderPlainPython(harness.TestCase):
         """)
 
     def test_an_excepthook_that_exits_or_raises(self):
-        for end in ("sys.exit(3)", "1 / 0"):
-            self.check_same("""
+        for plain, ours in harness.at_once(lambda end: self.both("""
                 import sys
 
                 def hook(kind, error, _):
@@ -134,7 +135,8 @@ class AsUnderPlainPython(harness.TestCase):
 
                 sys.excepthook = hook
                 raise ValueError("v")
-            """ % end)
+            """ % end), ("sys.exit(3)", "1 / 0")):
+            self.assertEqual(ours, plain)
 
     def test_objects_and_files_that_are_left_to_the_end(self):
         helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
@@ -170,19 +172,19 @@ class AsUnderPlainPython(harness.TestCase):
                     self.assertEqual(*((place / name).stat().st_size for place in places), name)
 
     def test_an_error_in_an_atexit_function(self):
-        for error in ("ZeroDivisionError", "SystemExit(3)"):
+        errors = ("ZeroDivisionError", "SystemExit(3)")
+        pairs = harness.at_once(lambda error: self.both(
+            f"import atexit\ndef end():\n    raise {error}\natexit.register(end)"), errors)
+        for error, (plain, ours) in zip(errors, pairs):
             with self.subTest(error=error):
-                text = f"import atexit\ndef end():\n    raise {error}\natexit.register(end)"
-                path = self.script(self.guarded(text))
-                plain, ours = harness.plain(path), harness.run("-q", "-n", "1", path)
                 self.assertEqual((ours.status, ours.err.count(error[:10])), (plain.status, plain.err.count(error[:10])))
 
     def test_standard_input(self):
         text = "import sys; print(sys.stdin.buffer.read()); print(sys.stdin.isatty())"
-        inputs = ("one\ntwo\n", "", "no end of line", b"\xff\xfe\n")
-        for plain, ours in harness.at_once(lambda stdin: self.both(text, stdin=stdin), inputs):
+        cases = [(text, stdin) for stdin in ("one\ntwo\n", "", "no end of line", b"\xff\xfe\n")]
+        cases.append(("print(input('? ') + input())", "a\nb\n"))
+        for plain, ours in harness.at_once(lambda case: self.both(case[0], stdin=case[1]), cases):
             self.assertEqual(ours, plain)
-        self.check_same("print(input('? ') + input())", stdin="a\nb\n")
 
     def test_the_arguments(self):
         words = ("--", "-n", "5", "", "two words", "$HOME", "é", "--help", "-q", "*", "a\nb", "--host", "--")
@@ -196,23 +198,24 @@ class AsUnderPlainPython(harness.TestCase):
             print(__name__, __doc__, __package__, __spec__)
             print(main.__file__ == __file__, main.__dict__ is globals(), __builtins__ is main.__builtins__)
         """
-        self.check_same(text)
         path = self.script(self.guarded(text))
         folder, name = str(path.parent), path.name
-        names = (name, os.path.join(".", name), os.path.join("..", path.parent.name, name))
-        results = harness.at_once(lambda name: harness.run("-q", "-n", "1", name, cwd=folder), names)
-        for name, ours in zip(names, results):
-            self.assertEqual(ours, harness.plain(name, cwd=folder))
+        cases = ((path, None), *((name, folder) for name in (
+            name, os.path.join(".", name), os.path.join("..", path.parent.name, name))))
+        for plain, ours in harness.at_once(lambda case: self.pair(case[0], cwd=case[1]), cases):
+            self.assertEqual(ours, plain)
 
     def test_a_link_to_a_script(self):
         path = self.script(self.guarded("import os, sys; print(sys.path[0], os.path.abspath(__file__), sys.argv)"))
         link = harness.TEMP / "link.py"
         link.symlink_to(path)
-        self.assertEqual(harness.run("-q", "-n", "1", link), harness.plain(link))
+        self.assertEqual(*self.pair(link))
 
     def test_what_is_written_without_an_end_of_line_and_in_binary(self):
-        self.check_same("import sys; sys.stdout.write('abc'); sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff\\0')")
-        self.check_same("import os; os.write(1, b'x' * 1000000); os.write(2, b'y' * 100000)")
+        texts = ("import sys; sys.stdout.write('abc'); sys.stdout.flush(); sys.stdout.buffer.write(b'\\xff\\0')",
+                 "import os; os.write(1, b'x' * 1000000); os.write(2, b'y' * 100000)")
+        for plain, ours in harness.at_once(self.both, texts):
+            self.assertEqual(ours, plain)
 
     def test_threads_that_go_on_after_the_script(self):
         self.check_same("""
@@ -240,13 +243,13 @@ class AsUnderPlainPython(harness.TestCase):
         folder.mkdir()
         (folder / "my script.py").write_text("if __name__ == '__main__':\n    import sys; print(sys.argv, __file__)\n")
         path = folder / "my script.py"
-        self.assertEqual(harness.run("-q", "-n", "1", path, "a b"), harness.plain(path, "a b"))
+        self.assertEqual(*self.pair(path, "a b"))
 
     def test_a_script_in_another_encoding(self):
         path = self.script("")
         text = "# -*- coding: latin-1 -*-\nif __name__ == '__main__': print('é', ascii('é'))\n"
         path.write_bytes(text.encode("latin-1"))
-        self.assertEqual(harness.run("-q", "-n", "1", path), harness.plain(path))
+        self.assertEqual(*self.pair(path))
 
 
 class Report(harness.TestCase):
@@ -254,8 +257,7 @@ class Report(harness.TestCase):
         return [match.group(1) for match in re.finditer(r"^\[[^\]]+\] launcher  INFO    (.*)$", err, re.MULTILINE)]
 
     def test_the_start_is_reported_on_stderr_in_scoops_form(self):
-        path = self.script(ARTICLE)
-        result = harness.run("-n", "3", path)
+        result = harness.run("-n", "3", self.script(QUICK))
         lines = self.lines(result.err)
         version = "{}.{}.{}".format(*sys.version_info)
         self.assertRegex(lines[0], r"(?i)^microscoop \d.*" + re.escape(version))
@@ -266,8 +268,8 @@ class Report(harness.TestCase):
         self.assertEqual(result.out.splitlines()[0], SQUARES)
 
     def test_quiet_says_nothing(self):
-        for word in ("-q", "--quiet"):
-            self.assertEqual(harness.run(word, "-n", "2", self.script(ONE)), (0, "1\n", ""))
+        results = harness.at_once(lambda word: harness.run(word, "-n", "2", self.script(ONE)), ("-q", "--quiet"))
+        self.assertEqual(results, [(0, "1\n", "")] * 2)
 
     def test_without_n_there_is_a_worker_for_each_usable_core(self):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -287,15 +289,19 @@ class Runs(harness.TestCase):
         return int(re.fullmatch(r"End at (\d+) msec", lines[1]).group(1))
 
     def test_the_script_of_the_article_on_1_3_and_6_workers(self):
-        path = self.script(ARTICLE)
-        for n, ideal in ((1, 1200), (3, 400), (6, 200)):
+        def least(case):
+            n, ideal = case
             spent = []
             while not spent or (min(spent) > ideal + 40 and len(spent) < 3):  # other work may disturb a run or two
                 spent.append(self.spent(harness.run("-q", "-n", str(n), path)))
-            self.assertLess(min(spent), ideal + 150)
+            return min(spent) - ideal
+
+        path = self.script(ARTICLE)
+        for late in harness.at_once(least, ((1, 1200), (3, 400), (6, 200)), 2):
+            self.assertLess(late, 150)
 
     def test_tunnel_without_hosts_changes_nothing(self):
-        self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(ARTICLE)))
+        self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(QUICK)))
 
     def test_signals_that_were_ignored_or_blocked_when_it_was_started_do_no_harm(self):
         begin = """
@@ -313,12 +319,6 @@ if __name__ == "__main__":
         words = harness.microscoop("-q", *way, "--", script)
         result = harness.Run([sys.executable, "-c", begin, *words]).finish(20)
         self.assertEqual(result, (0, "0 1 2 3 4\n", ""))
-
-    def test_two_runs_at_once_do_not_meet(self):
-        path = self.script(ARTICLE)
-        runs = [harness.start("-q", "-n", "2", path) for _ in range(2)]
-        for run in runs:
-            self.check_article(run.finish(20))
 
     def test_many_runs_at_once_do_not_meet(self):
         path = self.script("""
@@ -397,7 +397,7 @@ if __name__ == "__main__":
         shutil.copytree(str(harness.ROOT / "microscoop"), str(folder / "microscoop"),
                         ignore=shutil.ignore_patterns("__pycache__"))
         article, elsewhere = harness.at_once(lambda text: harness.run(
-            "-q", "-n", "2", self.script(text), cwd=folder, env=WITHOUT_CHECKOUT), (ARTICLE, ELSEWHERE))
+            "-q", "-n", "2", self.script(text), cwd=folder, env=WITHOUT_CHECKOUT), (QUICK, ELSEWHERE))
         self.check_article(article)
         self.check_elsewhere(elsewhere)
 
@@ -420,12 +420,13 @@ if __name__ == "__main__":
         alone = harness.TEMP / "microscoop.pyz"
         shutil.move(str(archives[0]), str(alone))
         shutil.rmtree(str(folder))
-        for result in harness.at_once(lambda words: harness.Run(
-                [sys.executable, alone, "-q", "-n", "3", *words, self.script(ARTICLE)],
-                env=WITHOUT_CHECKOUT).finish(), ([], ["--tunnel"])):
+        *results, elsewhere = harness.at_once(
+            lambda words: harness.Run([sys.executable, *words], cwd=alone.parent, env=WITHOUT_CHECKOUT).finish(),
+            ((alone, "-q", "-n", "3", self.script(QUICK)), (alone, "-q", "-n", "3", "--tunnel", self.script(QUICK)),
+             (alone.name, "-q", "-n", "1", self.script(ELSEWHERE))))
+        for result in results:
             self.check_article(result)
-        words = [sys.executable, alone.name, "-q", "-n", "1", self.script(ELSEWHERE)]
-        self.check_elsewhere(harness.Run(words, cwd=alone.parent, env=WITHOUT_CHECKOUT).finish())
+        self.check_elsewhere(elsewhere)
 
     def test_a_program_that_prints_into_head_ends_cleanly(self):
         origin = "import sys\nif __name__ == '__main__':\n    for n in range(100000):\n        print(n)\n"
@@ -455,14 +456,14 @@ if __name__ == "__main__":
     @unittest.skipUnless(os.path.exists("/dev/full"), "/dev/full: there is none on this system")
     def test_output_that_finds_no_room_is_told_and_has_a_status(self):
         tasks = "from microscoop import futures\nif __name__ == '__main__':\n    futures.submit(print, 9).result()\n"
-        for words, status, told in (
-            (["-q", "-n", "1", self.script(tasks)], 1, "what tasks printed"),
-            (["-q", "-n", "1", self.script(ONE)], 120, "OSError"),
-            (["--dry-run"], 1, "microscoop: cannot write"),
-        ):
+        def into_full(case):
+            command = " ".join(map(shlex.quote, map(str, harness.microscoop(*case[0]))))
+            return harness.Run(["sh", "-c", command + " >/dev/full"]).finish()
+
+        cases = ((["-q", "-n", "1", self.script(tasks)], 1, "what tasks printed"),
+                 (["-q", "-n", "1", self.script(ONE)], 120, "OSError"), (["--dry-run"], 1, "microscoop: cannot write"))
+        for (_, status, told), result in zip(cases, harness.at_once(into_full, cases)):
             with self.subTest(told):
-                command = " ".join(map(shlex.quote, map(str, harness.microscoop(*words))))
-                result = harness.Run(["sh", "-c", command + " >/dev/full"]).finish()
                 self.assertEqual(result.status, status, result.err)
                 self.assertRegex(result.err, f"^.*{told}.*No space left on device\n$")
 
@@ -636,19 +637,19 @@ class CtrlC(harness.TestCase):
     def test_it_ends_everything_when_the_script_lets_it_out(self):
         waits = ("list(futures.map(nap, [30] * 9))", "futures.submit(nap, 30).result()", "time.sleep(30)",
                  "futures.wait([futures.submit(nap, 30)])", "next(futures.map_as_completed(nap, [30] * 9))")
-        for pty in (False, True):
-            runs = harness.at_once(lambda wait: self.start(f"""
+        cases = [(wait, pty) for wait in waits for pty in (False, True)]
+        runs = harness.at_once(lambda case: self.start(f"""
 if __name__ == "__main__":
     opened = futures.submit(nap, 30)
     print("go", flush=True)
-    {wait}
-""", pty), waits)  # noqa: B023
-            for run in runs:
-                self.interrupt(run)
-            for wait, run in zip(waits, runs):
-                with self.subTest(wait, pty=pty):
-                    self.assertIn("KeyboardInterrupt", self.check_interrupted(run, gone=False).err)
-            self.assert_gone()
+    {case[0]}
+""", case[1]), cases)
+        for run in runs:
+            self.interrupt(run)
+        for case, run in zip(cases, runs):
+            with self.subTest(case):
+                self.assertIn("KeyboardInterrupt", self.check_interrupted(run, gone=False).err)
+        self.assert_gone()
 
     def test_it_ends_everything_at_the_end_of_the_script_while_open_tasks_are_finished(self):
         run = self.start("""
@@ -662,22 +663,24 @@ if __name__ == "__main__":
     def test_a_script_that_catches_it_goes_on(self):
         text = """
 if __name__ == "__main__":
-    kept = futures.submit(nap, 1)
+    kept = futures.submit(nap, 0.5)
     try:
         print("go", flush=True)
-        list(futures.map(nap, [1.5] * 2))
+        list(futures.map(nap, [1] * 2))
     except KeyboardInterrupt:
         print("caught", flush=True)
     print(list(futures.map(nap, [0, 0.01, 0.02])), kept.result(), flush=True)
 """
-        runs = {pty: self.start(text, pty) for pty in (False, True)}
-        for pty, run in runs.items():
+        def interrupted(pty):
+            run = self.start(text, pty)
+            self.interrupt(run)
+            return run.finish(20)
+
+        for pty, result in enumerate(harness.at_once(interrupted, (False, True))):
             with self.subTest(pty=pty):
-                self.interrupt(run)
-                result = run.finish(35)
                 self.assertEqual((result.status, result.err), (0, ""))
                 self.assertIn("caught", result.out)
-                self.assertIn("[0, 0.01, 0.02] 1", result.out)
+                self.assertIn("[0, 0.01, 0.02] 0.5", result.out)
 
     def test_ends_a_child_that_a_thread_has_forked_whatever_the_script_is_at(self):
         self.assert_ended(harness.run("-q", "-n", "1", self.script("""
@@ -746,14 +749,18 @@ if __name__ == "__main__":
         except KeyboardInterrupt:
             print("caught", flush=True)
 """
-        for pty in (False, True):
+        def interrupted(pty):
+            run = self.start(text, pty)
+            self.interrupt(run)
+            run.await_out("caught")
+            time.sleep(0.3)                 # a hand is no faster; of two at once the kernel may make one
+            self.interrupt(run)
+            return run
+
+        for pty, run in enumerate(harness.at_once(interrupted, (False, True))):
             with self.subTest(pty=pty):
-                run = self.start(text, pty)
-                self.interrupt(run)
-                run.await_out("caught")
-                time.sleep(0.3)             # a hand is no faster; of two at once the kernel may make one
-                self.interrupt(run)
-                self.check_interrupted(run)
+                self.check_interrupted(run, gone=False)
+        self.assert_gone()
 
     @harness.slow
     def test_a_second_one_after_more_than_2_seconds_is_a_first_one_again(self):
@@ -793,7 +800,7 @@ if __name__ == "__main__":
         run = self.start("""
 import subprocess
 def child(n):
-    return subprocess.call(["sleep", "1"])
+    return subprocess.call(["sleep", "0.5"])
 if __name__ == "__main__":
     opened = [futures.submit(child, n) for n in range(3)]
     time.sleep(0.2)
@@ -840,7 +847,7 @@ class Terminal(harness.TestCase):
         run = harness.start("-q", "-n", "2", self.script(LONG + """
 if __name__ == "__main__":
     print("go", flush=True)
-    print(sum(futures.map(nap, [0.05] * 20)) > 0.9)
+    print(sum(futures.map(nap, [0.05] * 10)) > 0.4)
 """))
         run.await_out("go")
         os.killpg(run.process.pid, signal.SIGSTOP)
