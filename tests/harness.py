@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -396,3 +397,48 @@ class TestCase(unittest.TestCase):
         """Nothing that runs of this test started is alive."""
         until(lambda: not processes(), seconds)
         self.assertEqual([str(process) for process in processes()], [], f"alive after {seconds} s")
+
+
+class AtOnce(TestCase):
+    """Its tests go on at once, three at a time; then each says how it went, the first one also what is left of all.
+
+    So they look at nothing that another might have made: no `assert_gone`, no file in TEMP that has a common name.
+    """
+
+    bodies: Dict[str, Callable[..., None]]
+    errors: Dict[str, Optional[Exception]]
+
+    def __init_subclass__(cls) -> None:
+        cls.bodies = {name: getattr(cls, name) for name in unittest.defaultTestLoader.getTestCaseNames(cls)}
+        for name, body in cls.bodies.items():
+            setattr(cls, name, cls._teller(name, body))
+
+    @staticmethod
+    def _teller(name: str, body: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(body)
+        def tell(self: AtOnce) -> None:
+            error = self.errors[name]
+            if error is not None:
+                raise error
+        return tell
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.errors = dict(zip(cls.bodies, at_once(cls._error, cls.bodies, 3)))
+
+    @classmethod
+    def _error(cls, name: str) -> Optional[Exception]:
+        test = cls(name)
+        try:
+            test.setUp()
+            cls.bodies[name](test)
+        except Exception as error:  # a failure or a skip, too
+            return error
+        finally:
+            test.doCleanups()
+        return None
+
+    def _nothing_is_left(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            super()._nothing_is_left()

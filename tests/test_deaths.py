@@ -37,7 +37,7 @@ def outcome(future):
 class Case(harness.TestCase):
     def setUp(self):
         super().setUp()
-        self.path = harness.TEMP / "notes"
+        self.path = self.script("").with_name("notes")
 
     def notes(self):
         return self.path.read_text().splitlines() if self.path.exists() else []
@@ -46,7 +46,7 @@ class Case(harness.TestCase):
         return harness.run("-q", "-n", str(n), *options, self.script(HEAD + text), str(self.path), timeout=timeout)
 
 
-class Workers(Case):
+class Workers(Case, harness.AtOnce):
     def test_an_item_whose_worker_dies_once_is_run_again_and_nothing_is_lost(self):
         cases = [(how, n) for how in ("exit", "kill") for n in (1, 3)]
         results = harness.at_once(lambda case: self.go("""
@@ -67,23 +67,25 @@ if __name__ == "__main__":
         self.assertEqual(self.notes(), ["died"] * 4)
 
     def test_a_culprit_is_tried_again_as_often_as_retries_says_then_fails_as_WorkerLost(self):
-        for options, attempts in (((), 3), (("--retries", "0"), 1), (("--retries", "1"), 2)):
-            with self.subTest(attempts=attempts):
-                self.assert_ended(self.go(f"""
+        cases = (((), 3), (("--retries", "0"), 1), (("--retries", "1"), 2))
+        results = harness.at_once(lambda case: self.go("""
 def task(k):
     if k == 5:
-        note(os.getpid())
+        note(%d, os.getpid())
         die("kill")
     return k
 if __name__ == "__main__":
     found = [futures.submit(task, k) for k in range(12)]
     print([outcome(future) for k, future in enumerate(found) if k != 5])
     error = found[5].exception()
-    print(type(error) is WorkerLost, error.host, error.attempts == {attempts}, "SIGKILL" in str(error) or
+    print(type(error) is WorkerLost, error.host, error.attempts, "SIGKILL" in str(error) or
           "signal 9" in str(error), error.host in str(error))
-""", *options), f"{[k for k in range(12) if k != 5]}\nTrue 127.0.0.1 True True True\n")
-                self.assertEqual(len(set(self.notes())), attempts, "each attempt in a worker of its own")
-                self.path.unlink()
+""" % case[1], *case[0]), cases)
+        for (options, attempts), result in zip(cases, results):
+            with self.subTest(options):
+                self.assert_ended(result, f"{[k for k in range(12) if k != 5]}\nTrue 127.0.0.1 {attempts} True True\n")
+                notes = [note for note in self.notes() if note.startswith(f"{attempts} ")]
+                self.assertEqual(len(set(notes)), attempts, "each attempt in a worker of its own")
 
     def test_WorkerLost_names_how_the_worker_ended_and_the_item(self):
         result = self.go("""
@@ -249,7 +251,7 @@ if __name__ == "__main__":
     def test_a_parent_that_dies_after_its_children_began_is_run_again(self):
         for result in harness.at_once(lambda n: self.go("""
 def child(k):
-    time.sleep(0.05)
+    time.sleep(0.02)
     return k
 def parent(k):
     children = [futures.submit(child, number) for number in range(k)]
@@ -338,8 +340,8 @@ def task(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1000000))
     return seconds
 if __name__ == "__main__":
-    print(futures.submit(task, 1).result())
-"""), "1\n")
+    print(futures.submit(task, 0.5).result())
+"""), "0.5\n")
         self.assertEqual(len(self.notes()), 1)
 
 
@@ -365,9 +367,10 @@ def outcome(future):
     except TaskTimeout as error:
         return error.item, error.seconds
 if __name__ == "__main__":
-    print([outcome(future) for future in [futures.submit(task, k) for k in range(12)]])
+    results, found = futures.map(task, range(5)), [futures.submit(task, k) for k in range(12)]
+    print([outcome(future) for future in found])
     try:
-        for k in futures.map(task, range(5)):
+        for k in results:
             print(k)
     except TaskTimeout as error:
         print(error)
@@ -512,10 +515,14 @@ if __name__ == "__main__":
         self.assertNotEqual(self.kill(run, agent).status, 0)
 
     def test_nothing_survives_a_launcher_that_is_told_to_end(self):
+        runs = {}
         for number in (signal.SIGTERM, signal.SIGHUP):
-            run, _ = self.start()
-            self.assertNotEqual(self.kill(run, run.process.pid, number).status, 0)
+            runs[number], _ = self.start()
             self.path.unlink()
+        for number, run in runs.items():
+            os.kill(run.process.pid, number)
+        self.assert_gone()
+        self.assertNotIn(0, [run.finish(5).status for run in runs.values()])
 
     def test_nothing_survives_a_launcher_killed_at_its_start(self):
         for delay in (0.02, 0.05, 0.08, 0.12, 0.2):
