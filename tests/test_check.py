@@ -50,7 +50,7 @@ class CheckCase(test_launch.LaunchCase):
             self.assertRegex(line, f"^{row}$")
 
 
-class Rows(CheckCase):
+class Rows(CheckCase, harness.AtOnce):
     def test_tell_of_each_host_what_it_is_and_need_no_script(self) -> None:
         self.host("a.longer.name", "echo noise; echo more >&2")
         self.assert_rows(

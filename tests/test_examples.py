@@ -28,15 +28,14 @@ def masked(output):
     return re.sub(r"\d+ msec", "... msec", output)
 
 
-class Examples(harness.TestCase):
-    """Has a test for each lesson; they are added below."""
+class Examples(harness.AtOnce):
+    """Has a test for each lesson; they are added at its end."""
 
     def check(self, text):
         ((words, output),) = commands(text)
         if "--report" in words and "--report" not in harness.run("--help").out:
             self.skipTest("there is no --report here")
-        folder = harness.TEMP / "here"             # what an example writes is not to stay in the checkout
-        folder.mkdir()
+        folder = self.script("").parent            # what an example writes is not to stay in the checkout
         (folder / "examples").symlink_to(EXAMPLES)
         result = harness.run("-q", *words, cwd=folder, timeout=20)
         self.assertEqual((result.status, result.err), (0, ""))
@@ -44,11 +43,9 @@ class Examples(harness.TestCase):
 
     def test_hostfile(self):
         self.check((EXAMPLES / "hosts.txt").read_text(encoding="utf-8"))
-
-
-for lesson in LESSONS:
-    text = "".join(page.read_text(encoding="utf-8") for page in pages(lesson))
-    setattr(Examples, f"test_{lesson.stem}", lambda self, text=text: self.check(text))
+    for lesson in LESSONS:
+        text = "".join(page.read_text(encoding="utf-8") for page in pages(lesson))
+        vars()[f"test_{lesson.stem}"] = lambda self, text=text: self.check(text)
 
 
 class Course(harness.TestCase):

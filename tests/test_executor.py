@@ -39,7 +39,7 @@ def launcher():
 """
 
 
-class Programs(harness.TestCase):
+class Programs(harness.AtOnce):
     def go(self, text, *words, **more):
         return harness.plain("-u", str(self.script(HEAD + text)), *words, **{"timeout": 40, **more})
 
@@ -218,6 +218,22 @@ if __name__ == "__main__":
     print(len(concurrent.futures.wait(many, 10).done), {type(future.exception()).__name__ for future in many})
 """, "False\n60 {'BrokenProcessPool'}\n")
 
+    def test_ctrl_c_is_the_program_s(self):
+        run = harness.Run([sys.executable, "-u", str(self.script(HEAD + """
+if __name__ == "__main__":
+    with microscoop.Executor(2) as executor:
+        try:
+            executor.submit(say, "begun").result()
+            executor.submit(time.sleep, 1).result()
+        except KeyboardInterrupt:
+            print("interrupted", executor.submit(square, 3).result())
+"""))])
+        run.await_out("begun")
+        os.killpg(run.process.pid, signal.SIGINT)
+        self.assertEqual(run.finish(), (0, "begun\ninterrupted 9\n", ""))
+
+
+class Killed(Programs):
     def test_a_killed_program_takes_all_along_but_its_own_children(self):
         run = harness.Run([sys.executable, "-u", str(self.script(HEAD + """
 if __name__ == "__main__":
@@ -244,20 +260,6 @@ if __name__ == "__main__":
         os.kill(child, signal.SIGKILL)
         self.assertTrue(gone, harness.processes())
         run.finish()
-
-    def test_ctrl_c_is_the_program_s(self):
-        run = harness.Run([sys.executable, "-u", str(self.script(HEAD + """
-if __name__ == "__main__":
-    with microscoop.Executor(2) as executor:
-        try:
-            executor.submit(say, "begun").result()
-            executor.submit(time.sleep, 1).result()
-        except KeyboardInterrupt:
-            print("interrupted", executor.submit(square, 3).result())
-"""))])
-        run.await_out("begun")
-        os.killpg(run.process.pid, signal.SIGINT)
-        self.assertEqual(run.finish(), (0, "begun\ninterrupted 9\n", ""))
 
 
 class Places(Programs):

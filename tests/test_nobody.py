@@ -21,8 +21,7 @@ from tests.sshd import Sshd, requires_sshd
 from tests.test_launch import LaunchCase
 from tests.test_ssh import SEEN
 
-ODD = ("it's \"quoted\"  twice", "new\nline", "$(exit)`x`$HOME!*?;&|<>{}()[1-3]", "back\\slash\\", "--",
-       "#~ünï%h{host}")
+ODD = ("#~ünï%h{host} it's \"quoted\"  twice", "new\nline back\\slash\\", "$(exit)`x`$HOME!*?;&|<>{}()[1-3]", "--")
 BUSY = """
 import os, sys, time
 from microscoop import futures

@@ -31,7 +31,7 @@ def terminal(text: str) -> List[str]:
 
 
 @unittest.skipUnless(os.path.exists("/proc/self/environ"), "needs /proc")
-class Progress(harness.TestCase):
+class Progress(harness.AtOnce):
     def start(self, text: str, *words: Union[str, Path], columns: int = 90, err: str = "2>&1",
               **settings: Any) -> harness.Run:
         """A run whose standard streams are all the terminal."""

@@ -27,7 +27,7 @@ def outcome(function, *args, **kwargs):
 """
 
 
-class Scripts(harness.TestCase):
+class Scripts(harness.AtOnce):
     def go(self, text, *args, n=3, options=("-q",), **more):
         return harness.run(*options, "-n", str(n), str(self.script(HEAD + text)), *args, **{"timeout": 40, **more})
 
@@ -273,7 +273,7 @@ def deadly(n):
 if __name__ == "__main__":
     print(futures.map_reduce(once, operator.add, range(1000)))
     print(outcome(futures.map_reduce, deadly, operator.add, range(12)))
-""", str(harness.TEMP / "once"), options=("-q", "--retries", "1"))
+""", str(self.script("").with_name("once")), options=("-q", "--retries", "1"))
         self.assertEqual(result.out, "499500\nWorkerLost: the worker on 127.0.0.1 exited with status 3 "
                                      "while it ran item 7, which was begun 2 times\n", result.err)
 

@@ -101,7 +101,7 @@ class Recorded(harness.TestCase):
 
 
 @unittest.skipUnless(sys.platform == "linux", "needs /proc")
-class Runs(Recorded):
+class Runs(Recorded, harness.AtOnce):
     def test_all_that_happened_is_in_both(self) -> None:
         trace = self.record(SCRIPT, "-n", "3", status=3)
         self.assertEqual(trace.counts(), TASKS)

@@ -74,7 +74,7 @@ if __name__ == "__main__":
 """
 
 
-class Resume(harness.TestCase):
+class Resume(harness.AtOnce):
     def setUp(self):
         super().setUp()
         self.path = self.script(PROGRAM)
