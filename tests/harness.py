@@ -400,9 +400,10 @@ class TestCase(unittest.TestCase):
 
 
 class AtOnce(TestCase):
-    """Its tests go on at once, three at a time; then each says how it went, the first one also what is left of all.
+    """Its tests go on at once, three at a time, when the first is run; then each says how it went.
 
-    So they look at nothing that another might have made: no `assert_gone`, no file in TEMP that has a common name.
+    What is left of all of them the first one tells. So they look at nothing that another might have made: no
+    `assert_gone`, no common name in TEMP. And they change nothing of this process: no `chdir`, no mock.
     """
 
     bodies: Dict[str, Callable[..., None]]
@@ -410,6 +411,7 @@ class AtOnce(TestCase):
 
     def __init_subclass__(cls) -> None:
         cls.bodies = {name: getattr(cls, name) for name in unittest.defaultTestLoader.getTestCaseNames(cls)}
+        cls.errors = {}
         for name, body in cls.bodies.items():
             setattr(cls, name, cls._teller(name, body))
 
@@ -417,27 +419,24 @@ class AtOnce(TestCase):
     def _teller(name: str, body: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(body)
         def tell(self: AtOnce) -> None:
+            if not self.errors:
+                self.errors.update(zip(self.bodies, at_once(self._error, self.bodies, 3)))
             error = self.errors[name]
             if error is not None:
                 raise error
         return tell
 
     @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.errors = dict(zip(cls.bodies, at_once(cls._error, cls.bodies, 3)))
-
-    @classmethod
     def _error(cls, name: str) -> Optional[Exception]:
-        test = cls(name)
+        test, error = cls(name), None
         try:
             test.setUp()
             cls.bodies[name](test)
-        except Exception as error:  # a failure or a skip, too
-            return error
-        finally:
-            test.doCleanups()
-        return None
+        except Exception as caught:  # a failure or a skip, too
+            error = caught
+        if not test.doCleanups() and error is None:
+            error = AssertionError("a cleanup failed")
+        return error
 
     def _nothing_is_left(self) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -167,7 +167,7 @@ if __name__ == "__main__":
 """
 
 
-class Runs(harness.TestCase):
+class Runs(harness.AtOnce):
     def check(self, text: str, shown: str) -> None:
         self.assertEqual(harness.run("-q", "-n", "2", self.script(text)), (0, shown, ""))
 
@@ -201,7 +201,7 @@ class Runs(harness.TestCase):
         self.assertRegex(lines[20], "^the result cannot be pickled: the result is lock")
 
 
-class Hosts(harness.TestCase):
+class Hosts(harness.AtOnce):
     """Hosts that are this machine, some of them with what calls itself another Python."""
 
     SCRIPT = """

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import unittest
 
 from tests import harness
@@ -47,6 +48,31 @@ class Harness(unittest.TestCase):
         self.assertIn("sleep 100", results["test_process"])
         self.assertIn("microscoop-1", results["test_directory"])
         self.assertEqual(results["test_nothing"], "")
+
+    def test_tests_that_go_on_at_once_each_say_how_they_went(self):
+        met, result = threading.Barrier(3), unittest.TestResult()
+
+        class Case(harness.AtOnce):
+            def test_fails(self):
+                met.wait(20)
+                self.fail("as it was told to")
+
+            def test_passes(self):
+                met.wait(20)
+                (harness.TEMP / "microscoop-1").mkdir()
+
+            def test_skips(self):
+                met.wait(20)
+                self.skipTest("")
+
+        grace, harness.GRACE = harness.GRACE, 0.05
+        self.addCleanup(setattr, harness, "GRACE", grace)
+        unittest.defaultTestLoader.loadTestsFromTestCase(Case).run(result)
+        told = [(test.id().rpartition(".")[2], text) for test, text in result.failures]
+        self.assertEqual([name for name, _ in told], ["test_fails", "test_fails"])
+        self.assertIn("as it was told to", told[0][1])
+        self.assertIn("microscoop-1", told[1][1])
+        self.assertEqual((result.testsRun, result.errors, len(result.skipped)), (3, [], 1))
 
     def test_a_terminal_passes_ctrl_c_to_the_run(self):
         program = "import sys, time; print(sys.stdin.isatty(), flush=True); time.sleep(50)"

@@ -54,7 +54,7 @@ WITHOUT_CHECKOUT = {"PYTHONPATH": str(harness.BASE / "hook")}
 SQUARES = "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121]"
 
 
-class AsUnderPlainPython(harness.TestCase):
+class AsUnderPlainPython(harness.AtOnce):
     """The same script under `python3` and under the launcher."""
 
     def both(self, text, *args, **more):

@@ -9,7 +9,7 @@ from tests import harness
 STAMP = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] "
 
 
-class Logging(harness.TestCase):
+class Logging(harness.AtOnce):
     def go(self, text, *words, python=None):
         script = self.script(text)
         result = harness.plain(script) if python else harness.run("-q", *words, script)
@@ -104,7 +104,7 @@ class Logging(harness.TestCase):
         self.assertRegex(lines[-1], r"\A" + STAMP + r"here script    WARNING the origin\Z")
 
 
-class Constants(harness.TestCase):
+class Constants(harness.AtOnce):
     TEXT = """
         import microscoop
         from microscoop import IS_ORIGIN, IS_RUNNING, futures

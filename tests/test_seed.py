@@ -97,7 +97,7 @@ if __name__ == "__main__":
 """
 
 
-class Seed(harness.TestCase):
+class Seed(harness.AtOnce):
     def out(self, script, *words):
         result = harness.run("-q", *words, script)
         self.assertEqual((result.status, result.err), (0, ""))
@@ -172,7 +172,7 @@ class Seed(harness.TestCase):
                          (2, "microscoop: --seed: expected a whole number of at least 0, found 'x'\n"))
 
 
-class Serial(harness.TestCase):
+class Serial(harness.AtOnce):
     def test_a_debugger_sees_a_task(self):
         script = self.script("""
             import os

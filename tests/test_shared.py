@@ -81,7 +81,7 @@ SAME = [
 LATER = ["[1, 2] [1, 2]", "[300000, 300001, 300002, 300003, 300004, 300005]"]
 
 
-class Constants(harness.TestCase):
+class Constants(harness.AtOnce):
     def lines(self, result):
         lines = result.out.splitlines()
         self.assertIn("the constant bad cannot be pickled", lines.pop(5))

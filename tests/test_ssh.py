@@ -83,7 +83,7 @@ class Case(harness.TestCase):
 
 
 @requires_sshd
-class HostsThatWork(Case):
+class HostsThatWork(Case, harness.AtOnce):
     LIST = str([number ** 2 for number in range(12)])
 
     def check(self, result: harness.Result) -> Tuple[Any, ...]:
@@ -111,7 +111,6 @@ class HostsThatWork(Case):
                              "Root process is done.", "Finished cleaning spawned subprocesses."):
                     self.assertIn(text, result.err)
                 self.assertNotIn("WARNING", result.err)
-        self.assert_gone()
 
     def test_sent_both_ways_with_the_head_working_too(self) -> None:
         folder = self.project(PROJECT)
@@ -126,7 +125,6 @@ class HostsThatWork(Case):
                 self.assertTrue(directory.startswith(str(harness.TEMP)), directory)
                 self.assertRegex(result.err, "h1 is ready: Python .*, sent,")
                 self.assertNotIn("WARNING", result.err)
-        self.assert_gone()
 
     def test_what_was_not_sent_is_told_with_how_to_send_it(self) -> None:
         folder = self.project({"script.py": """
@@ -210,19 +208,19 @@ if __name__ == "__main__":
     list(futures.map(write, range(2)))
 """})
         hosts = write(str(folder / "hosts"), f"h1 1 python={self.elsewhere(folder)}\n")
-        for way in WAYS:
+        results = harness.at_once(lambda way: self.run_it(*way, "--hostfile", hosts, folder / "script.py"), WAYS)
+        for way, result in zip(WAYS, results):
             with self.subTest(way):
-                result = self.run_it(*way, "--hostfile", hosts, folder / "script.py")
                 line = next(line for line in result.err.splitlines() if "result0.csv" in line)
-                self.assertRegex(line, f"WARNING h1: tasks left .* in {harness.TEMP}/microscoop-.*/files")
-                subprocess.run(line.partition("fetch it with: ")[2], shell=True, cwd=str(harness.BASE), check=True)
+                told = re.search(f"WARNING h1: tasks left .* in ({harness.TEMP}/microscoop-[^/]*)/files", line)
+                assert told, line
+                subprocess.run(line.partition("fetch it with: ")[2], shell=True, cwd=str(folder), check=True)
                 for k in range(2):
-                    path = harness.BASE / f"result{k}.csv"
+                    path = folder / f"result{k}.csv"
                     self.assertEqual(path.read_text(), str(k))
                     path.unlink()
-                (kept,) = harness.TEMP.glob("microscoop-*")
-                self.assertEqual(os.listdir(kept), ["files"])
-                shutil.rmtree(str(kept))
+                self.assertEqual(os.listdir(told.group(1)), ["files"])
+                shutil.rmtree(told.group(1))
 
     def test_check_tells_of_each_host(self) -> None:
         folder = self.project(PROJECT)
@@ -237,7 +235,7 @@ if __name__ == "__main__":
 
 
 @requires_sshd
-class HostsThatFail(Case):
+class HostsThatFail(Case, harness.AtOnce):
     """One ssh_config with a name for each way to fail; what is said is OpenSSH's own."""
 
     # name -> its ssh_config lines; @NAME is the directory of another sshd, #NAME its port
@@ -313,7 +311,6 @@ if __name__ == "__main__":
             attempt = f"; try: {command}.*" if command else "[^;]*"
             self.assertRegex(result.err, f"launcher  WARNING {name} could not be started, stage {stage}: "
                                          f".*({words}).*; .*{advice}.*{attempt}\n")
-        self.assert_gone()
 
     @harness.slow
     def test_have_a_row_each_in_check(self) -> None:
