@@ -6,6 +6,7 @@ there; elsewhere it keeps them and wraps their frames in Relay.
 """
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see child.py
 import errno
 import fcntl
 import gc
@@ -22,7 +23,7 @@ from array import array
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from . import child, program
+from . import child
 from .bootstrap import leftovers
 from .cache import Cache
 from .channel import Channel
@@ -105,7 +106,7 @@ class Agent:
         self._children: Dict[int, Child] = {}          # by process number
         self._guarded: Dict[int, Guard] = {}           # the launcher's ssh processes, each with its directory
         self._streams = _line_buffered()
-        self._program = program.compiled(settings.script) if settings.script else None     # once for all workers
+        self._prepared = child.Prepared(settings)
         self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
                             lambda process, message: self._pass_down(process, encode(message)))
         self._unprinted = 0
@@ -183,35 +184,38 @@ class Agent:
     # Forking
 
     def _spawn(self, message: Spawn) -> None:
-        ends: List[int] = []                           # near, far, lifeline, and those of stdout and stderr
+        ends: List[int] = []                           # lifeline, and those of stdout and stderr
+        pair: Sequence[socket.socket] = ()
         try:
-            ends += [end.detach() for end in socket.socketpair()]
+            pair = near, far = socket.socketpair()
             for _ in range(3 if message.kind == WORKER else 1):
                 ends += os.pipe()
             note = mmap.mmap(-1, NOTE_SIZE)
             assert threading.active_count() == 1
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))     # lest ours takes what is for the origin
+            _signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))    # lest ours takes what is for the origin
             pid = os.fork()
         except OSError as error:                       # too many open files or processes: there may be room again
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-            for end in ends:
-                os.close(end)
+            _signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+            for descriptor in ends:
+                os.close(descriptor)
+            for end in pair:
+                end.close()
             why = "a process cannot be started: %s" % error.strerror
             self.loop.after(PAUSE, lambda: self._refuse(message.process, why))
             return
-        near, far, *lifeline = ends[:4]
-        pipes = tuple(ends[4:])
+        lifeline, pipes = ends[:2], tuple(ends[2:])
         if pid == 0:
-            os.close(near)
+            os.close(near.fileno())                    # not near.detach(): that is Python code, and takes more pages
             os.close(lifeline[1])
-            self._become(message, socket.socket(fileno=far), pipes, lifeline[0], note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-        for end in (far, *pipes[1::2], lifeline[0]):
-            os.close(end)
+            self._become(message, far, pipes, lifeline[0], note)
+        _signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+        far.close()
+        for descriptor in (*pipes[1::2], lifeline[0]):
+            os.close(descriptor)
         if self._own_group(message.kind):
             _set_group(pid)
         self._children[message.process] = Child(message.process, pid, message.kind, note, lifeline[1],
-                                                self._hand_out(message.process, pid, near, pipes[::2]))
+                                                self._hand_out(message.process, pid, near.detach(), pipes[::2]))
 
     def _refuse(self, process: int, why: str) -> None:
         """Say that it has ended, and, the first time, why."""
@@ -251,11 +255,12 @@ class Agent:
             child.signals()
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                self._prepared.restore_environment()
                 child.origin(self._settings, message.process, far)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+            _signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
             _redirect(pipes)
             sys.stdout, sys.stderr = self._streams
-            child.worker(self._settings, message.process, far, memoryview(note).cast("Q"), self._program)
+            child.worker(self._settings, self._prepared, message.process, far, memoryview(note).cast("Q"))
         except BaseException:                          # a defect of ours must not return into the agent's loop
             sys.excepthook(*sys.exc_info())
         finally:
@@ -269,7 +274,7 @@ class Agent:
             if other.port is not None:
                 ours.update(other.port.descriptors())
         if self._passing is not None:
-            ours.add(self._passing.detach())
+            ours.add(self._passing.fileno())
         for descriptor in ours:
             os.close(descriptor)
 

@@ -144,13 +144,18 @@ class Channel:
 class Link:
     """A process's socket to the broker (or to the agent that passes it on).  Any thread may send, one receives."""
 
-    def __init__(self, sock: socket, name: str = "") -> None:
-        self._socket, self.name = sock, name
+    def __init__(self, sock: Optional[socket] = None, name: str = "") -> None:
         self._sending = threading.Lock()
         self._frames = Frames()
+        self._poll = poll()
+        if sock is not None:
+            self.connect(sock, name)
+
+    def connect(self, sock: socket, name: str) -> None:
+        """Lead there, if it was made before there was a socket."""
+        self._socket, self.name = sock, name
         self._wake, self._poke = os.pipe()
         os.set_blocking(self._poke, False)
-        self._poll = poll()
         self._poll.register(sock.fileno(), POLLIN)
         self._poll.register(self._wake, POLLIN)
 

@@ -4,6 +4,7 @@ The agent forks; everything here happens in the child, which never returns into 
 """
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # those of `signal` make enums: code, and pages, in each child
 import atexit
 import os
 import select
@@ -13,14 +14,14 @@ import sys
 import threading
 from contextlib import suppress
 from types import FunctionType, ModuleType
-from typing import Any, Dict, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from . import futures, hooks
 from .channel import Link
 from .errors import Status, UsageError, exit_status, show
 from .hosts import usable_cores
 from .owner import Owner
-from .program import Program, current, execute, read
+from .program import compiled, current, execute, read
 from .protocol import INLINE, Unfit
 from .record import Record
 from .tasks import lacking, of_program
@@ -83,7 +84,7 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     """Run the script as `__main__` in this process, with this owner, and end as Python would."""
     os.register_at_fork(after_in_child=futures.leave)
     os.register_at_fork(after_in_child=owner.streams.close)
-    _arguments(settings)
+    sys.argv[:], sys.path[:] = settings.argv, _path(settings)
     futures.enter(owner)
     try:
         hooks.call("enter_origin", settings.leaves, owner, settings)
@@ -93,27 +94,51 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     _leave(_run(settings, owner))
 
 
-def worker(settings: Settings, number: int, sock: socket.socket, note: memoryview,
-           script: Optional[Program] = None) -> NoReturn:
-    """Load the script as `__mp_main__`, and serve; script: it, if it was compiled before the fork."""
+class Prepared:
+    """What all workers of a host begin with.  Made in the agent, before the forks: what a child makes, or just touches,
+    it has once more for itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.script = compiled(settings.script) if settings.script else None
+        self.worker = Worker(Link(), 0, settings.workers, settings.retries, settings.task_timeout, "",
+                             memoryview(b"").cast("Q"), settings.sent)
+        self.path = _path(settings)
+        names = _environment(settings)
+        self._before = {name: os.environ.get(name) for name in names}
+        os.environ.update(names)
+
+    def restore_environment(self) -> None:
+        """In a process that is no worker."""
+        for name, value in self._before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def worker(settings: Settings, prepared: Prepared, number: int, sock: socket.socket, note: memoryview) -> NoReturn:
+    """Load the script as `__mp_main__`, and serve."""
+    me = prepared.worker
     where = "%s/%d" % (settings.host, number)
-    link = Link(sock, "process %d" % number)
+    me.link.connect(sock, "process %d" % number)
+    me.settle_in(number, where, note)
     os.register_at_fork(after_in_child=sock.close)
     os.register_at_fork(after_in_child=futures.leave)
-    _surroundings(settings)
-    _arguments(settings)
-    me = Worker(link, number, settings.workers, settings.retries, settings.task_timeout, where, note,
-                settings.sent)
+    if settings.directory is not None:
+        os.chdir(settings.directory)
+    if settings.nice:
+        os.nice(settings.nice)
+    sys.argv[:], sys.path[:] = settings.argv, prepared.path
     os.register_at_fork(after_in_child=me.streams.close)
     futures.enter(Loading(where, settings.workers))
     hooks.call("enter_process", settings.leaves, settings)
     hooks.when_imported("logging", lambda: _name_in_logs(where))
     try:
         if not hooks.call("load_program", settings.leaves, settings) and settings.script:
-            execute("__mp_main__", script or read(settings.script))
+            execute("__mp_main__", prepared.script or read(settings.script))
         hooks.call("enter_worker", settings.leaves, me, settings)
     except BaseException as error:                 # whatever the script raises while it is loaded
-        link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
+        me.link.send(Unfit(_report(error, settings.sent).encode("utf-8", "backslashreplace")[:INLINE]))
         flush_output()
         os._exit(Status.UNFIT)
     futures.enter(me)
@@ -128,18 +153,15 @@ def core_share(cores: int, workers: int) -> int:
     return max(cores // max(workers, 1), 1)
 
 
-def _surroundings(settings: Settings) -> None:
-    os.environ.update(settings.env)
+def _environment(settings: Settings) -> Dict[str, str]:
+    """What workers have in theirs, besides what is in ours or in its stead."""
     cores = usable_cores()
     share = str(core_share(cores, settings.here or cores))
-    for name in THREADS:
-        os.environ.setdefault(name, share)
+    names = {name: share for name in THREADS if name not in os.environ}
+    names.update(settings.env)
     if settings.pythonpath:
-        os.environ["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)
-    if settings.directory is not None:
-        os.chdir(settings.directory)
-    if settings.nice:
-        os.nice(settings.nice)
+        names["PYTHONPATH"] = os.pathsep.join(settings.pythonpath)
+    return names
 
 
 def _name_in_logs(where: str) -> None:
@@ -153,13 +175,12 @@ def _name_in_logs(where: str) -> None:
     logging.StreamHandler.format = format  # type: ignore[method-assign]
 
 
-def _arguments(settings: Settings) -> None:
-    sys.argv[:] = settings.argv
-    sys.path[0:1] = [settings.path0]
-    sys.path[1:1] = [p for p in settings.pythonpath if p not in sys.path]
+def _path(settings: Settings) -> List[str]:
+    """The program's sys.path."""
+    path = [settings.path0, *sys.path[1:]]
+    path[1:1] = [p for p in settings.pythonpath if p not in path]
     home = os.path.dirname(os.path.dirname(__file__))
-    if home not in sys.path:                       # what multiprocessing spawns imports us anew, by this path
-        sys.path.append(home)
+    return path if home in path else [*path, home]     # what multiprocessing spawns imports us anew, by this path
 
 
 def _run(settings: Settings, owner: Owner) -> int:
@@ -268,7 +289,7 @@ def signals() -> None:
 
     A signal that was ignored when we were started (nohup) stays so.
     """
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
+    _signal.set_wakeup_fd(-1)
+    for number in (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP):
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, _signal.SIG_DFL)

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from _signal import getsignal  # type: ignore[import-not-found]
+from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]
 from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
@@ -159,11 +159,12 @@ class Owner:
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
             Remark: self._tell_leaf, Quiet: lambda message: self._silence.set()}
-        self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
+        self._reader: Any = None                   # a thread, once it runs
 
     def start(self) -> None:
         """Begin to take in what comes, if that has not begun yet."""
-        if self._reader.ident is None:
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
             self._reader.start()
 
     # Called by the user's threads
@@ -171,7 +172,7 @@ class Owner:
     def serial(self) -> int:
         """A number for a new Future or Call; never 0.  With the first begins the reader thread: a script that makes
         none has no thread of ours, and may fork as it likes."""
-        if self._reader.ident is None:
+        if self._reader is None:
             with self.lock:
                 self.start()
         return next(self._serials)
@@ -323,7 +324,7 @@ class Owner:
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
         with self._hearing:
-            if self._reader.ident is not None:     # else nothing was ever submitted
+            if self._reader is not None:           # else nothing was ever submitted
                 with self.lock:
                     self._silence.clear()
                     self.link.send(Quiet())
@@ -393,7 +394,7 @@ class Owner:
     # The reader thread
 
     def _read(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             while True:
                 for message in self.link.receive(self.tick()):

@@ -126,13 +126,11 @@ class Streams:
     """Both directions of one process; its owner's lock is held but where it says so."""
 
     def __init__(self, send: Callable[[Message], None], number: int) -> None:
-        self._send, self._number = send, number
+        self._send, self.number = send, number
         self._out: Dict[Key, Outflow] = {}
         self._in: Dict[Key, Inflow] = {}
         self._spare: List[Memory] = []
         self._memories = 0                         # in use
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = OPEN if limit == resource.RLIM_INFINITY else min(OPEN, limit // SHARE)
 
     def pickled(self, value: Any) -> Body:
         """A pickle: in memory that others can open, if it is too large for a frame."""
@@ -170,7 +168,9 @@ class Streams:
             memory = self._spare.pop()
             memory.size = 0
             return memory
-        if self._memories >= self._most or not hasattr(os, "memfd_create"):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = OPEN if limit == resource.RLIM_INFINITY else min(OPEN, limit // SHARE)
+        if self._memories >= most or not hasattr(os, "memfd_create"):
             return None
         try:
             memory = Memory()
@@ -228,7 +228,7 @@ class Streams:
             size, got = flow.message.size, len(flow.data)
             if flow.asked < size and flow.asked - got <= WINDOW // 2:
                 flow.asked = min(got + WINDOW, size)
-                self._send(Pull(flow.sender, self._number, *key, flow.asked))
+                self._send(Pull(flow.sender, self.number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Tuple[Any, Any]]:
         """Take in a piece; the message and its body, if that was the last one."""
