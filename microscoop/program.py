@@ -1,15 +1,24 @@
-"""The program of a run, and what workers have of it.  Runs in the origin and in workers; agents compile it for them.
+"""The program of a run, and what workers have of it.  Runs in the origin and in workers; agents prepare it for them.
 
 The origin runs it as `__main__`, workers load it as `__mp_main__` without what stands under the guard.  So a function
 from there has a name in the origin that workers do not know.
 """
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
+from importlib import import_module
 from types import CodeType, ModuleType
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 NAMES = ("__main__", "__mp_main__")
+PLAIN = frozenset((        # may be imported before a fork: they start nothing, and keep nothing that is a process's own
+    "argparse", "array", "ast", "base64", "bisect", "bz2", "cmath", "collections", "contextlib", "copy", "csv",
+    "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "glob", "gzip", "hashlib",
+    "heapq", "inspect", "io", "itertools", "json", "logging", "lzma", "math", "numbers", "operator", "pathlib",
+    "pickle", "pprint", "queue", "random", "re", "shutil", "statistics", "string", "struct", "subprocess", "tempfile",
+    "textwrap", "traceback", "types", "typing", "uuid", "zipfile", "zlib"))
 _current: List[Program] = []   # this process's, in a run
 OPTIMIZED = 1              # co_flags of a function's code; that of a class goes without
 
@@ -98,3 +107,28 @@ def execute(name: str, program: Program) -> None:
     """Run a program, or load it, as a module of this name.  Raises what it raises."""
     module = program.module(name)
     exec(program.code(), module.__dict__)
+
+
+def import_plain(program: Program, folders: Sequence[str]) -> None:
+    """Import what a script begins by importing, in an agent: once for all that it will fork.
+
+    Of the standard library alone, and nothing if any of it has the name of something in these folders or on PYTHONPATH,
+    where the script's processes look first."""
+    lines = (line.decode("utf-8", "replace").replace(",", " ").split() for line in program.text.splitlines()
+             if line.startswith((b"import ", b"from ")))
+    names = PLAIN & {word for first, *words in lines for word in (words if first == "import" else words[:1])}
+    library, path, before = os.path.dirname(os.__file__), sys.path[:], set(sys.modules)
+    if not names or library not in path or sys.platform == "darwin":       # where much does not bear a fork
+        return
+    import warnings
+    from importlib.machinery import PathFinder
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("error")                 # who warns shall do so in the origin
+        sys.path[:] = [library, os.path.join(library, "lib-dynload")]
+        for name in sorted(names):
+            import_module(name)
+    sys.path[:] = path
+    new, folders = set(sys.modules) - before, [*folders, *path[1:path.index(library)]]
+    if any(PathFinder.find_spec(name, folders) for name in new if "." not in name):
+        for name in new:
+            del sys.modules[name]

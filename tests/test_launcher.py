@@ -379,6 +379,28 @@ if __name__ == "__main__":
         """), env={"TWO": "two words"})
         self.assertEqual(result, (0, f"{ {(str(folder), '1', 'two words', '', 3, 5)} }\n", ""))
 
+    def test_modules_beside_the_script_go_before_those_of_the_standard_library(self):
+        path = self.script("""
+            import json, pprint
+            import os
+            import dataclasses
+            from statistics import mean
+            from microscoop import futures
+            def look(_):
+                return dataclasses.mine, json.loads("[1]")[0], mean([1, 3]), os.environ["ONE"]
+            if __name__ == "__main__":
+                print(dataclasses.mine, os.environ.get("ONE"), os.environ["TWO"])
+                print(set(futures.map(look, range(9))))
+                agent = str(os.getppid())
+                print(agent in open(os.path.join(os.path.dirname(__file__), "importers")).read().split())
+        """)
+        (path.parent / "dataclasses.py").write_text(
+            "import os\nmine = 'mine'\nis_dataclass = dataclass = fields = None\n"
+            "with open(os.path.join(os.path.dirname(__file__), 'importers'), 'a') as file:\n"
+            "    file.write('%d\\n' % os.getpid())\n")
+        result = harness.run("-q", "-n", "2", "--env", "ONE=1", "--env", "TWO=2", path, env={"ONE": None, "TWO": "two"})
+        self.assertEqual(result, (0, "mine None two\n{('mine', 1, 2, '1')}\nFalse\n", ""))
+
     def test_a_run_inside_a_task_of_a_run(self):
         path = self.script("""
             import subprocess, sys
