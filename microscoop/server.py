@@ -300,6 +300,9 @@ class Server:
         self.opened = True
         if not self._broker.workers() and not any(machine.start for machine in self._machines.remote):
             raise UsageError(NO_WORKER)
+        late = [machine.name for machine in self._machines.remote if machine.is_starting()]
+        if late:
+            self._report.info("The script begins; to join in when they are ready: %s" % ", ".join(late))
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
 
