@@ -96,6 +96,9 @@ CURES = (
          "{ssh} df -h"),
     Cure("script", "no directory", "choose one that is there: --path DIRECTORY"),
     Cure("ready", "open failed|tunnel", "it does not allow forwarding: leave out --tunnel"),
+    Cure("ready", "cannot listen", "--tunnel needs a /tmp there that can be written to: see to that, or leave it out"),
+    Cure("ready", "no process", "your account may have no more there: fewer workers, or a higher limit (ulimit -u)"),
+    Cure("", "came between", "a program that its start-up files start prints there: send its output elsewhere"),
     Cure("", "Timeout, server|closed by|reset by", "the connection broke", "{ssh} true"),
     Cure("", "", "it did not say why", "{ssh} true"),
 )

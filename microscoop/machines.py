@@ -22,6 +22,7 @@ from .protocol import Guard, Message, Ping, ProtocolError, decode, encode
 from .report import Reporter
 
 GONE = "its ssh or its agent has ended"
+NOISE = "what came is no message of its agent (%s): does a program that its start-up files start print there?"
 LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
 BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
@@ -138,7 +139,7 @@ class Machines:
         try:
             messages = [decode(frame, self._words) for frame in channel.receive()]
         except (EOFError, OSError, ProtocolError) as error:
-            self.lose(machine, str(error) if isinstance(error, ProtocolError) else GONE)
+            self.lose(machine, NOISE % error if isinstance(error, ProtocolError) else GONE)
             return
         machine.heard = time.monotonic()
         for message in messages:

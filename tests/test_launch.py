@@ -452,6 +452,7 @@ class WhatFails(LaunchCase):
         noisy = self.python("import os; d = os.dup\nos.dup = lambda fd: (fd == 1 and os.write(1, b'hello'), d(fd))[1]")
         error = self.error(python=noisy)
         self.assertIn("this came between: hello", error.words)
+        self.assertIn("start-up files", error.advice)
 
     def test_because_ssh_is_not_there(self) -> None:
         error = self.error(ssh=("/nowhere/ssh",), tunnel=True)

@@ -520,6 +520,36 @@ def nap(seconds):
 """
 
 
+class AHostThatDisturbs(harness.TestCase):
+    def test_by_coming_late_is_named_when_the_script_begins_without_it(self):
+        way = ("--ssh-executable", "sh -c 'case {host} in late) exec sleep 60;; esac; exec sh'", "--host", "a", "late")
+        result = harness.run(*way, "--wait", "0.1", "-n", "2", self.script("x = 1"))
+        self.assertEqual((result.status, result.out), (0, ""), result.err)
+        self.assertEqual(result.err.count("INFO    The script begins; to join in when they are ready: late\n"), 1)
+
+    def test_by_printing_between_our_messages_is_told_with_what_may_do_so(self):
+        path = self.script("""
+            import os, sys, time
+            from microscoop import futures
+            def task(k):
+                if "FAR" in os.environ and not os.path.exists(sys.argv[1]):
+                    open(sys.argv[1], "w").close()
+                    time.sleep(20)
+                while not os.path.exists(sys.argv[1]):
+                    time.sleep(0.01)
+                return k
+            if __name__ == "__main__":
+                print(*futures.map(task, range(4)))
+        """)
+        flag = path.parent / "flag"
+        noise = f"while [ ! -e {flag} ]; do sleep 0.05; done; echo from a start-up file"
+        way = ("--ssh-executable", f"env FAR={{host}} sh -c '({noise}) & exec sh'", "--host", "a")
+        result = harness.run("-n", "3", *way, "127.0.0.1", path, flag)
+        self.assertEqual((result.status, result.out), (0, "0 1 2 3\n"), result.err)
+        self.assertRegex(result.err, r"WARNING a is lost: what came is no message of its agent \(.*\): does a program "
+                                     r"that its start-up files start print there\?; it is tried again in 10 s\n")
+
+
 class TheWayToAHost(unittest.TestCase):
     def test_is_as_long_as_the_quickest_answer_took_and_is_asked_for_again_while_it_gets_shorter(self):
         host, machine, asked = SimpleNamespace(round_trip=200), machines.Machine(mock.Mock()), []
