@@ -495,8 +495,9 @@ def serve_remote(reader: int, writer: int, order: Dict[str, Any], held: Sequence
     left = leftovers(order["sent"], order["files"])
     if left:
         some = left[0] if len(left) == 1 else "%s and %d more" % (left[0], len(left) - 1)
-        one.last_words("%s: tasks left %s in %s; fetch it with: %s tar -C %s -cf - . | tar -xf -" % (
-            settings.host, some, order["sent"], order["reach"], order["sent"]))
+        # Into a new folder: what was sent lies there too, and would replace what the user has changed since.
+        one.last_words("%s: tasks left %s in %s; fetch it with: mkdir %s && %s tar -C %s -cf - . | tar -C %s -xf -" % (
+            settings.host, some, order["sent"], settings.host, order["reach"], order["sent"], settings.host))
 
 
 def receive_ends(arrivals: socket.socket) -> Tuple[int, int, List[int]]:

@@ -214,11 +214,12 @@ if __name__ == "__main__":
                 line = next(line for line in result.err.splitlines() if "result0.csv" in line)
                 told = re.search(f"WARNING h1: tasks left .* in ({harness.TEMP}/microscoop-[^/]*)/files", line)
                 assert told, line
-                subprocess.run(line.partition("fetch it with: ")[2], shell=True, cwd=str(folder), check=True)
+                home = self.script("edited since").parent
+                mode = home.stat().st_mode
+                subprocess.run(line.partition("fetch it with: ")[2], shell=True, cwd=str(home), check=True)
                 for k in range(2):
-                    path = folder / f"result{k}.csv"
-                    self.assertEqual(path.read_text(), str(k))
-                    path.unlink()
+                    self.assertEqual((home / "h1" / f"result{k}.csv").read_text(), str(k))
+                self.assertEqual(((home / "script.py").read_text(), home.stat().st_mode), ("edited since", mode))
                 self.assertEqual(os.listdir(told.group(1)), ["files"])
                 shutil.rmtree(told.group(1))
 
