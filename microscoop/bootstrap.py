@@ -300,13 +300,14 @@ def clean_up(order):  # type: (Dict[str, Any]) -> None
 
 
 def leftovers(directory, entries):  # type: (str, Iterable[Tuple[str, int, int, str]]) -> List[str]
-    """Names of files below the directory that are not among the entries, __pycache__ apart; none if it is not there."""
-    known, found = {entry[0] for entry in entries}, []  # type: Any, List[str]
+    """Names of files below the directory that are not as the entries say, __pycache__ apart; none where it is gone."""
+    known, found = {entry[0]: entry for entry in entries}, []  # type: Any, List[str]
     for path, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if name != "__pycache__"]
         names += [name for name in folders if os.path.islink(os.path.join(path, name))]
         found += [os.path.relpath(os.path.join(path, name), directory) for name in names]
-    return sorted(name for name in found if name not in known)
+    return sorted(name for name in found if name not in known or not is_same(
+        os.path.join(directory, name), known[name][1], known[name][3]))
 
 
 def remove(directory):  # type: (str) -> None

@@ -193,7 +193,7 @@ class OnTheOtherSide(FilesCase):
             with self.subTest(name), self.assertRaises(Failure):
                 unpack(str(self.base / "u" / str(abs(hash(name)))), [(name, 1, 0o600, "")], zlib.compress(b"x"))
 
-    def test_what_is_new_there_is_found(self) -> None:
+    def test_what_is_new_or_changed_there_is_found(self) -> None:
         self.write("data/a.csv")
         parcel = self.parcel(send=["data"])
         target = self.unpack(parcel)
@@ -203,6 +203,8 @@ class OnTheOtherSide(FilesCase):
         (target / "data" / "result.csv").write_text("")
         (target / "link").symlink_to("/tmp")
         self.assertEqual(leftovers(str(target), parcel.entries), ["data/result.csv", "link"])
+        (target / "data" / "a.csv").write_text("changed")
+        self.assertEqual(leftovers(str(target), parcel.entries), ["data/a.csv", "data/result.csv", "link"])
         self.assertEqual(leftovers(str(self.base / "never made"), []), [])
 
 
