@@ -27,7 +27,7 @@ LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one m
 BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
-AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again
+AGAIN = (10, 30, 90)       # seconds after which a lost host is tried again; up for the last of these, it begins anew
 
 
 class Machine:
@@ -38,6 +38,7 @@ class Machine:
         self.start: Any = None                     # a launch.Start, as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.sock: Optional[socket] = None         # of that; it would close if nobody referred to it
+        self.since = 0.0                           # when it came up last; 0: never
         self.heard = 0.0
         self.round_trip = 0                        # microseconds; 0: not known
         self.losses = 0
@@ -116,7 +117,7 @@ class Machines:
         self._run.handle(broker.Awaited(machine.name, False))
         if self._job.strict and not self._run.opened:
             raise error
-        self._report.warning(str(error) + (self._try_again(machine) if machine.losses else ""))    # it was up before
+        self._report.warning(str(error) + (self._try_again(machine) if machine.since else ""))     # it was up before
 
     def close_start(self, machine: Machine) -> None:
         """End its ssh, if there is one."""
@@ -129,7 +130,7 @@ class Machines:
 
     def _talk_to(self, machine: Machine, sock: socket) -> None:
         machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
-        machine.heard = time.monotonic()
+        machine.since = machine.heard = time.monotonic()
         machine.sock = sock
         self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
 
@@ -198,14 +199,16 @@ class Machines:
             return
         machine.start.hear_complaints()                 # ssh's last words
         words = machine.start.complaints()[-1:] or [why]
+        if time.monotonic() - machine.since > AGAIN[-1]:
+            machine.losses = 0
         self._hang_up(machine, "with its host")
         self._report.warning("%s is lost: %s%s" % (machine.name, words[0], self._try_again(machine)))
         self._run.hosts_changed()
 
     def _try_again(self, machine: Machine) -> str:
-        """Start a lost host again in a while; words that say so."""
+        """Start a lost host again in a while, but not for ever; words that say so."""
         if machine.losses == len(AGAIN):
-            return ""
+            return "; it was tried again %d times, and is left out now" % machine.losses
         seconds = AGAIN[machine.losses]
         machine.losses += 1
         self._loop.after(seconds, lambda: self.begin(machine))

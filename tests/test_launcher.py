@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from unittest import mock
 
 from microscoop import machines, owner, protocol, server
+from microscoop.errors import HostError
+from microscoop.hosts import HEAD, Host, Share
 from tests import harness
 
 ARTICLE = """
@@ -548,6 +550,28 @@ class AHostThatDisturbs(harness.TestCase):
         self.assertEqual((result.status, result.out), (0, "0 1 2 3\n"), result.err)
         self.assertRegex(result.err, r"WARNING a is lost: what came is no message of its agent \(.*\): does a program "
                                      r"that its start-up files start print there\?; it is tried again in 10 s\n")
+
+
+class AHostThatIsLost(unittest.TestCase):
+    def setUp(self):
+        self.said, job = [], mock.Mock(shares=[Share(HEAD, 1, True), Share(Host("far"), 1)], strict=False)
+        report, run = mock.Mock(warning=self.said.append), mock.Mock(is_over=lambda: False)
+        self.machines = machines.Machines(job, mock.Mock(), report, mock.Mock(), {}, run)
+        (self.far,) = self.machines.remote
+
+    def test_is_tried_again_three_times_and_anew_once_it_was_up_for_long(self):
+        for seconds_up in (1, 1, 100, 1, 1, 1):
+            self.far.channel, self.far.start = mock.Mock(), mock.Mock(complaints=list)
+            self.far.since = time.monotonic() - seconds_up
+            self.machines.lose(self.far, "gone")
+        again = ["far is lost: gone; it is tried again in %d s" % seconds for seconds in (10, 30, 10, 30, 90)]
+        self.assertEqual(self.said, [*again, "far is lost: gone; it was tried again 3 times, and is left out now"])
+
+    def test_is_tried_again_although_its_start_after_a_suspension_fails_but_one_that_was_never_up_is_not(self):
+        for self.far.since, end in ((0.0, "no route"), (1.0, "no route; it is tried again in 10 s")):
+            self.far.start = mock.Mock(error=HostError("far", "ssh", "no route"))
+            self.machines._settled(self.far)
+            self.assertEqual(self.said.pop(), "far could not be started, stage ssh: " + end)
 
 
 class TheWayToAHost(unittest.TestCase):
