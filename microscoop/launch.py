@@ -363,7 +363,7 @@ class Start:
         marks = re.findall(rb"(?<!echo )%d\.(\w+)" % self.number, self._said)  # the text itself may be echoed
         if marks:
             return str(marks[-1].decode())
-        is_in = self._said or status not in (None, 255) and not is_template(self._job.ssh)
+        is_in = self._said or status in range(255) and not is_template(self._job.ssh)
         return "shell" if is_in else "ssh"
 
     def _fail(self, stage: str, words: str = "") -> None:

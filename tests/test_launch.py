@@ -417,6 +417,10 @@ class WhatFails(LaunchCase):
         self.assertEqual(error.stage, "shell")
         self.assertIn("it printed 'This account is currently not available'", str(error))
 
+    def test_at_the_login_where_ssh_itself_is_killed(self) -> None:
+        error = self.error(ssh=(self.program("killed", "#!/bin/sh\nkill -9 $$\n"),))
+        self.assertEqual((error.stage, error.words), ("ssh", "it ended with status -9"))
+
     def test_although_the_status_is_0(self) -> None:
         self.host("h2", "echo 'fish: Unexpected end of string' >&2; exit 0")
         error = self.error()
