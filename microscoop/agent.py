@@ -37,7 +37,6 @@ from .protocol import (
     WORKER,
     Died,
     End,
-    Garbled,
     Guard,
     Kill,
     Message,
@@ -240,7 +239,7 @@ class Agent:
                 os.close(end)
             return None
         self._send(Up(process, pid))
-        return Port(self.loop, process, (near, *pipes), self._said, self._print, self._silent)
+        return Port(self.loop, process, (near, *pipes), self._said, self._print, _nothing)     # waitpid tells its end
 
     def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
                 note: mmap.mmap) -> NoReturn:
@@ -280,16 +279,12 @@ class Agent:
 
     # What the processes say and print; only where nothing is passed on
 
-    def _said(self, port: Port, frame: bytes) -> None:
+    def _said(self, process: int, frame: bytes) -> None:
         asked = about_kept(frame)
         if isinstance(asked, Pull):
-            self._cache.pull(port.process, asked)
+            self._cache.pull(process, asked)
         else:
-            self._pass_up(port.process, frame)
-
-    def _silent(self, port: Port, why: str) -> None:
-        if why:                                        # else waitpid tells its end
-            self._send(Garbled(port.process, why.encode()))
+            self._pass_up(process, frame)
 
     def _pass_up(self, process: int, frame: bytes) -> None:
         self.loop.send(self._channel, encode(Relay(process, frame)), frame[0] == LATER)
@@ -308,16 +303,14 @@ class Agent:
         self._unprinted += len(text)
         self._send(Print(port.process, stream, text))
         if self._unprinted > UNPRINTED:                # the head is slow to print: then what it says comes slowly, too
-            port.watch(False)
-            port.hear(False)
+            port.listen(False)
 
     def _printed(self, message: Printed) -> None:
         self._unprinted -= message.size
         if self._unprinted <= UNPRINTED:
             for one in self._children.values():
                 if one.port is not None:
-                    one.port.watch(True)
-                    one.port.hear(True)
+                    one.port.listen(True)
 
     # Deaths
 

@@ -15,7 +15,7 @@ from socket import socket
 from struct import Struct
 from typing import Deque, List, Optional
 
-from .protocol import FRAME_LIMIT, INLINE, TABLE, Message, ProtocolError, decode, encode
+from .protocol import FRAME_LIMIT, INLINE, NONSENSE, TABLE, Message, decode, encode
 
 HEADER = Struct("!i")
 
@@ -34,7 +34,9 @@ class Frames:
         self._limit = limit
 
     def read(self, descriptor: int) -> List[bytes]:
-        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing, ProtocolError."""
+        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing.
+
+        What is no frame gives one that is no message, so that `decode` refuses it, and says what it was."""
         self._reserve()
         with memoryview(self._buffer) as view, view[self._end:] as free:
             count = os.readv(descriptor, [free])
@@ -62,17 +64,22 @@ class Frames:
         while self._end - self._start >= 4:
             (length,) = HEADER.unpack_from(self._buffer, self._start)
             if not 0 < length <= self._limit:
-                raise ProtocolError("a frame of %d bytes; at most %d are allowed" % (length, self._limit), found)
+                return [*found, self._nonsense()]
             stop = self._start + 4 + length
             if stop > self._end:
                 if self._end > self._start + 4 and self._buffer[self._start + 4] not in TABLE:
-                    raise ProtocolError("the beginning of no message", found)       # whose end might never come
+                    found.append(self._nonsense())     # whose end might never come
                 return found
             found.append(bytes(memoryview(self._buffer)[self._start + 4:stop]))
             self._start = stop
         if self._start == self._end:
             self._start = self._end = 0
         return found
+
+    def _nonsense(self) -> bytes:
+        data = bytes(self._buffer[self._start:self._end][:32])
+        self._start = self._end = 0
+        return NONSENSE + data
 
 
 class Channel:
@@ -130,7 +137,7 @@ class Channel:
         return b"".join(batch)
 
     def receive(self) -> List[bytes]:
-        """The frames of one read.  Raises EOFError or OSError at the end, ProtocolError."""
+        """The frames of one read.  Raises EOFError or OSError at the end."""
         try:
             return self.read()
         except BlockingIOError:

@@ -10,7 +10,7 @@ from typing import Callable, Dict, Iterator, Sequence
 
 from .channel import Channel
 from .loop import Loop
-from .protocol import BLOCK, LATER, SAID_LIMIT, ProtocolError, idles
+from .protocol import BLOCK, LATER, SAID_LIMIT, idles
 
 PRINT_LIMIT = 1 << 16
 LINE_LIMIT = 1 << 18        # bytes of a line without an end that are kept back; with what is read on it fits a frame
@@ -19,23 +19,21 @@ LINE_LIMIT = 1 << 18        # bytes of a line without an end that are kept back;
 class Port:
     """One process, seen from whoever reads it."""
 
-    def __init__(self, loop: Loop, process: int, ends: Sequence[int], said: Callable[[Port, bytes], None],
-                 printed: Callable[[Port, int, bytes], None], silent: Callable[[Port, str], None]) -> None:
+    def __init__(self, loop: Loop, process: int, ends: Sequence[int], said: Callable[[int, bytes], None],
+                 printed: Callable[[Port, int, bytes], None], closed: Callable[[int], None]) -> None:
         """ends: of its socket, and of the pipes of its stdout and stderr, if it has any.
 
-        said: (a frame); printed: (1 or 2 for stdout or stderr, text); silent: it is heard no more, since it has closed
-        its socket or, if there is a text, since what it says is not our protocol."""
+        said: (process, a frame); printed: (this, 1 or 2 for stdout or stderr, text); closed: (process), its socket."""
         sock, *pipes = ends
         self.process = process
-        self._loop, self._said, self._printed, self._silent = loop, said, printed, silent
+        self._loop, self._said, self._printed, self._closed = loop, said, printed, closed
         self._channel = Channel(sock, sock, SAID_LIMIT, "process %d" % process)
         self._pipes: Dict[int, int] = dict(zip(pipes, (1, 2)))
         self._tails: Dict[int, bytes] = {1: b"", 2: b""}
         self._blocks = 0           # that it was sent
         for pipe in pipes:
             os.set_blocking(pipe, False)
-        self.hear(True)
-        self.watch(True)
+        self.listen(True)
 
     def descriptors(self) -> Sequence[int]:
         """What a forked child must close."""
@@ -46,32 +44,23 @@ class Port:
         self._blocks += frame[0] == BLOCK
         self._loop.send(self._channel, frame, frame[0] == LATER)
 
-    def hear(self, whether: bool) -> None:
-        """Take in what it says, from now on; or let it wait."""
+    def listen(self, whether: bool) -> None:
+        """Take in what it says and prints, from now on; or let it wait."""
         self._loop.read(self._channel.reader, self._take_in if whether else None)
-
-    def watch(self, whether: bool) -> None:
-        """Take in what it prints, from now on; or let it wait."""
         for pipe in self._pipes:
             self._loop.read(pipe, self._take_in_lines if whether else None)
 
     def _take_in(self) -> None:
-        spoiled = ""
         try:
-            frames: Sequence[bytes] = self._channel.receive()
+            frames = self._channel.receive()
         except (EOFError, OSError):
-            self.hear(False)
-            self._silent(self, "")
+            self._loop.read(self._channel.reader, None)
+            self._closed(self.process)
             return
-        except ProtocolError as error:
-            self.hear(False)
-            frames, spoiled = error.before, str(error)
         rests = any(idles(frame, self._blocks) for frame in frames)    # then nothing ends its last line for now
         self._take_in_lines(not rests)
         for frame in frames:
-            self._said(self, frame)
-        if spoiled:
-            self._silent(self, spoiled)
+            self._said(self.process, frame)
 
     def _take_in_lines(self, whole: bool = True) -> None:
         """What it has written so far: `whole` lines only, or the unfinished last one too.
@@ -94,13 +83,11 @@ class Port:
                 self._printed(self, stream, text[:cut])
 
     def last(self) -> Iterator[bytes]:
-        """All that is left to read from a process that has ended: its output first, then the frames that make sense."""
+        """All that is left to read from a process that has ended: its output first, then the frames."""
         self._take_in_lines(False)
         try:
             while True:                                # until nothing is there: one read may give a part of a frame
                 yield from self._channel.read()
-        except ProtocolError as error:
-            yield from error.before
         except (EOFError, OSError):
             return
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Container, Dict, List, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Container, Dict, List, Optional, Tuple, Type, Union
 
 from .record import Record
 
@@ -20,14 +20,11 @@ SAID_LIMIT = FRAME_LIMIT - 64
 INLINE = 1 << 18
 WINDOW = 8 << 20
 KEPT = (1 << 64) - 1               # as its first item: a stream that belongs to the whole call
+NONSENSE = b"\0"                   # begins no message; what stands behind it was not even a frame
 
 
 class ProtocolError(Exception):
-    """What came is not a frame, or not a message, of this protocol; its channel is closed."""
-
-    def __init__(self, text: str, before: Sequence[bytes] = ()) -> None:
-        super().__init__(text)
-        self.before = before       # the frames that the same read has brought, and that are right
+    """What came is not a frame, or not a message, of this protocol; its sender is heard no more."""
 
 
 # Between an owner, the broker and a worker --------------------------------------------------------------------------
@@ -226,12 +223,6 @@ class Guard(Record):
     body: bytes = b""
 
 
-class Garbled(Record):
-    """agent -> head: what this process says is not this protocol, for this reason; it is heard no more."""
-    process: int
-    body: bytes = b""
-
-
 class Relay(Record):
     """head <-> agent: a frame to or from one process of that host."""
     process: int
@@ -239,7 +230,7 @@ class Relay(Record):
 
 
 Message = Union[Block, Result, Taken, Back, Lost, Drop, Quiet, Unfit, Remark, Idle, Surplus, Credit, Pull,
-                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard, Garbled]
+                Piece, Spawn, Up, Died, Kill, End, Print, Printed, Ping, Note, Relay, Guard]
 
 TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQB16s16s"), 2: (Result, "IIQIQIQ16s"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
@@ -247,13 +238,12 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     12: (Unfit, ""), 13: (Quiet, ""), 15: (Remark, ""),
     21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
-    31: (Guard, "QQ"), 33: (Garbled, "I"),
+    31: (Guard, "QQ"),
 }
 _PACK = {cls: (code, Struct("!B" + form).pack, cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
 _UNPACK = {code: (cls, Struct("!B" + form), cls._fields[-1:] == ("body",)) for code, (cls, form) in TABLE.items()}
-BLOCK, LATER, IDLE, DROP = (_PACK[cls][0] for cls in (Block, Piece, Idle, Drop))       # pieces go behind all else
-_FIRST = {_PACK[cls][0]: Struct("!B" + TABLE[_PACK[cls][0]][1][:cls._fields.index("first")]).size
-          for cls in (Pull, Piece)}            # where a frame has `first`
+BLOCK, LATER, IDLE = (_PACK[cls][0] for cls in (Block, Piece, Idle))       # pieces go behind all else
+_CACHED = [_PACK[cls][0] for cls in (Pull, Piece, Drop)]
 
 
 def idles(frame: bytes, blocks: int) -> bool:
@@ -264,10 +254,13 @@ def idles(frame: bytes, blocks: int) -> bool:
 
 def about_kept(frame: bytes) -> Optional[Message]:
     """The message in a frame, if an agent's cache has to do with it."""
-    at = _FIRST.get(frame[0], 0)
-    if at and frame[at:at + 8] == b"\xff" * 8 or frame[0] == DROP:
-        return decode(frame)
-    return None
+    if frame[0] not in _CACHED:
+        return None
+    try:
+        message: Any = decode(frame)
+    except ProtocolError:                      # the launcher says so
+        return None
+    return message if type(message) is Drop or message.first == KEPT else None
 
 
 def encode(message: Message) -> bytes:

@@ -33,7 +33,6 @@ from .protocol import (
     OVERDUE,
     Died,
     End,
-    Garbled,
     Kill,
     Note,
     Ping,
@@ -76,13 +75,11 @@ class Server:
             broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
             broker.Over: lambda action: self.conclude(Status.FAILED)}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
-            Relay: lambda machine, relay: self._processes.hear(machine, relay.process, relay.body),
+            Relay: lambda machine, relay: self._processes.hear(relay.process, relay.body),
             Up: lambda machine, up: self._enter(machine, up.process, up.pid),
             Died: self._died, Print: self._printed, Ping: self._pong,
-            Note: lambda machine, note: self._report.warning(bytes(note.body).decode("utf-8", "replace")),
-            Garbled: lambda machine, m: self._silent(machine, m.process, bytes(m.body).decode("utf-8", "replace"))}
-        self._processes = Processes(self._loop, self._outlets, lambda process, message: self.handle(
-            broker.Heard(process, message)), self._silent)
+            Note: lambda machine, note: self._report.warning(note.body.decode("utf-8", "replace"))}
+        self._processes = Processes(self._loop, self._outlets, self.handle, self._closed, self._spoiled)
         self._machines = Machines(job, self._loop, self._report, self._processes, self._words, self)
         self._origin = 0                           # the origin's process number, once it is started
         self._origin_pid = 0
@@ -171,17 +168,17 @@ class Server:
             outlet = self._processes.put_out(message.process, message.stream, message.body)
             outlet.when_relieved(lambda: self._machines.tell(machine, Printed(len(message.body))))
 
-    def _silent(self, machine: Machine, process: int, why: str) -> None:
-        """It has closed its socket; or, if there is a reason, what it says is not our protocol, say since a task wrote
-        to the wrong descriptor: hear it no more, end it."""
-        if why:
-            if not self._processes.expel(machine, process):
-                return
-            name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
-            self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
-            self._machines.tell(machine, Kill(process))
-        if self._given and process == self._origin:    # else its agent tells its end
-            self.conclude(Status.FAILED if why else Status.OK)
+    def _spoiled(self, machine: Machine, process: int, why: str) -> None:
+        """What it says is not our protocol, say since a task wrote to the wrong descriptor: end it."""
+        name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
+        self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
+        self._machines.tell(machine, Kill(process))
+        self._closed(process, Status.FAILED)
+
+    def _closed(self, process: int, status: int = Status.OK) -> None:
+        """An owner that was given to us has gone, or is to go; of all others their agent tells the end."""
+        if self._given and process == self._origin:
+            self.conclude(status)
 
     def _enter(self, machine: Machine, process: int, pid: int, ends: Sequence[int] = ()) -> None:
         """It runs there; ends: as of a Port, where that is this machine."""
@@ -195,7 +192,7 @@ class Server:
     def _died(self, machine: Machine, message: Died) -> None:
         if machine is self._machines.head and not self.is_over():
             self._arrived()                            # its near end has come before, another way
-        expelled = self._processes.bury(machine, message.process)
+        expelled = self._processes.bury(message.process)
         noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
         begun: Any = tuple(BEGUN.iter_unpack(noted))
         how = _how(message.status)
