@@ -16,7 +16,7 @@ import time
 from socket import socket
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
-from . import __version__, agent, broker, hooks
+from . import __version__, agent, broker, hooks, protocol
 from .balance import Balance
 from .broker import Broker
 from .child import Settings
@@ -26,24 +26,6 @@ from .job import Job
 from .loop import Loop
 from .machines import Machine, Machines
 from .processes import Processes
-from .protocol import (
-    BEGUN,
-    CHARGED,
-    ORIGIN,
-    OVERDUE,
-    Died,
-    End,
-    Kill,
-    Note,
-    Ping,
-    Print,
-    Printed,
-    Relay,
-    Remark,
-    Result,
-    Spawn,
-    Up,
-)
 from .report import Outlet, Reporter
 
 SPOILED = "written to the descriptor that leads to its launcher"
@@ -75,10 +57,10 @@ class Server:
             broker.Start: self._start_process, broker.LeaveOut: self._leave_out,
             broker.Over: lambda action: self.conclude(Status.FAILED)}
         self._words: Dict[type, Callable[[Machine, Any], None]] = {
-            Relay: lambda machine, relay: self._processes.hear(relay.process, relay.body),
-            Up: lambda machine, up: self._enter(machine, up.process, up.pid),
-            Died: self._died, Print: self._printed, Ping: self._pong,
-            Note: lambda machine, note: self._report.warning(note.body.decode("utf-8", "replace"))}
+            protocol.Relay: lambda machine, relay: self._processes.hear(relay.process, relay.body),
+            protocol.Up: lambda machine, up: self._enter(machine, up.process, up.pid),
+            protocol.Died: self._died, protocol.Print: self._printed, protocol.Ping: self._pong,
+            protocol.Note: lambda machine, note: self._report.warning(note.body.decode("utf-8", "replace"))}
         self._processes = Processes(self._loop, self._outlets, self.handle, self._closed, self._spoiled)
         self._machines = Machines(job, self._loop, self._report, self._processes, self._words, self)
         self._origin = 0                           # the origin's process number, once it is started
@@ -154,25 +136,25 @@ class Server:
 
     # What agents say
 
-    def _pong(self, machine: Machine, message: Ping) -> None:
+    def _pong(self, machine: Machine, message: protocol.Ping) -> None:
         """The way is as long as the quickest answer took: others, the first above all, found the agent or us at work.
         So ask again as long as it gets shorter."""
         host, now = self._broker.hosts.get(machine.name), int(time.monotonic() * 1e6)
         trip = max(now - message.sent, 1)
         if host is not None and not 0 < machine.round_trip <= trip:
             host.round_trip = machine.round_trip = trip
-            self._machines.tell(machine, Ping(now))
+            self._machines.tell(machine, protocol.Ping(now))
 
-    def _printed(self, machine: Machine, message: Print) -> None:
+    def _printed(self, machine: Machine, message: protocol.Print) -> None:
         if message.stream in self._outlets:
             outlet = self._processes.put_out(message.process, message.stream, message.body)
-            outlet.when_relieved(lambda: self._machines.tell(machine, Printed(len(message.body))))
+            outlet.when_relieved(lambda: self._machines.tell(machine, protocol.Printed(len(message.body))))
 
     def _spoiled(self, machine: Machine, process: int, why: str) -> None:
         """What it says is not our protocol, say since a task wrote to the wrong descriptor: end it."""
         name = "the origin" if process == self._origin else "worker %s/%d" % (machine.name, process)
         self._report.warning("%s is ended: it has %s: %s" % (name, SPOILED, why))
-        self._machines.tell(machine, Kill(process))
+        self._machines.tell(machine, protocol.Kill(process))
         self._closed(process, Status.FAILED)
 
     def _closed(self, process: int, status: int = Status.OK) -> None:
@@ -189,14 +171,14 @@ class Server:
             self._staffed = True
         self.handle(broker.ProcessUp(process))
 
-    def _died(self, machine: Machine, message: Died) -> None:
+    def _died(self, machine: Machine, message: protocol.Died) -> None:
         if machine is self._machines.head and not self.is_over():
             self._arrived()                            # its near end has come before, another way
         expelled = self._processes.bury(message.process)
-        noted = message.body[:len(message.body) // BEGUN.size * BEGUN.size]
-        begun: Any = tuple(BEGUN.iter_unpack(noted))
+        noted = message.body[:len(message.body) // protocol.BEGUN.size * protocol.BEGUN.size]
+        begun: Any = tuple(protocol.BEGUN.iter_unpack(noted))
         how = _how(message.status)
-        verdict = OVERDUE if message.overdue else CHARGED
+        verdict = protocol.OVERDUE if message.overdue else protocol.CHARGED
         if message.overdue:                            # the others that it was on are not charged
             begun, how = begun[:message.overdue], "ran longer than --task-timeout"
         if expelled:
@@ -227,9 +209,9 @@ class Server:
         """Let the broker handle an event, and do what it wants done."""
         actions = self._broker.handle(event)
         if type(event) is broker.Heard:
-            if type(event.message) is Result:
+            if type(event.message) is protocol.Result:
                 self._balance.result(event.message.spent / 1e9)
-            elif type(event.message) is Remark:
+            elif type(event.message) is protocol.Remark:
                 self._attend(hooks.speaker(event.message.body))
         self._balance.see(self._broker.is_busy(), self._broker.workers())
         for watcher in self._watchers:
@@ -243,12 +225,12 @@ class Server:
             self._watchers.append(leaf.attend(self._stage))
 
     def _start_process(self, action: broker.Start) -> None:
-        if action.kind == ORIGIN:
+        if action.kind == protocol.ORIGIN:
             self._origin = action.process
-        if action.kind == ORIGIN and self._given:
+        if action.kind == protocol.ORIGIN and self._given:
             self._enter(self._machines.head, action.process, 0, [self._given.detach()])
             return
-        self._machines.tell(self._machines.all[action.host], Spawn(action.process, action.kind))
+        self._machines.tell(self._machines.all[action.host], protocol.Spawn(action.process, action.kind))
 
     def _leave_out(self, action: broker.LeaveOut) -> None:
         """Wait a moment before saying so: a script that does not load fails in the origin too, which says it best."""
@@ -358,7 +340,7 @@ class Server:
         self._loop.forget(self._arrivals.fileno())
         machines = self._machines
         for machine in machines.all.values():
-            machines.tell(machine, End())
+            machines.tell(machine, protocol.End())
             if machine.channel is None:
                 machines.close_start(machine)
         while any(machine.channel for machine in machines.all.values()) and time.monotonic() < limit:
