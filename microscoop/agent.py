@@ -363,9 +363,9 @@ class Agent:
             for frame in one.port.last():
                 self._send(Relay(one.process, frame))
             one.port.close()
-        begun = one.overdue + [item for item in one.on() if item not in one.overdue]
+        begun = one.overdue or one.on()                # the others that it was on are not charged
         one.note.close()
-        self._send(Died(one.process, status, len(one.overdue), b"".join(BEGUN.pack(*item) for item in begun)))
+        self._send(Died(one.process, status, bool(one.overdue), b"".join(BEGUN.pack(*item) for item in begun)))
 
     def _end_guarded(self) -> None:
         """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""

@@ -175,10 +175,10 @@ class Up(Record):
 
 
 class Died(Record):
-    """agent -> head: how it ended (a waitpid status), and which items it was on (BEGUN triples), the overdue first."""
+    """agent -> head: how it ended (a waitpid status), and which items are charged with that (BEGUN triples)."""
     process: int
     status: int
-    overdue: int = 0  # so many of those items had run longer than --task-timeout
+    overdue: int = 0  # whether it was ended since these had run longer than --task-timeout
     body: bytes = b""
 
 
@@ -236,7 +236,7 @@ TABLE: Dict[int, Tuple[Type[Any], str]] = {
     1: (Block, "IIQIIQQQB16s16s"), 2: (Result, "IIQIQIQ16s"), 3: (Taken, "IIIQI"), 4: (Back, "IIQI"), 5: (Lost, "IQIB"),
     6: (Drop, "II"), 7: (Idle, "BI"), 8: (Surplus, "Q"), 9: (Credit, "II"), 10: (Pull, "IIIIQQ"), 11: (Piece, "IIIQ"),
     12: (Unfit, ""), 13: (Quiet, ""), 15: (Remark, ""),
-    21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "III"), 24: (Kill, "I"), 25: (End, ""),
+    21: (Spawn, "IB"), 22: (Up, "IQ"), 23: (Died, "IIB"), 24: (Kill, "I"), 25: (End, ""),
     26: (Print, "IB"), 27: (Printed, "I"), 28: (Ping, "Q"), 29: (Note, ""), 30: (Relay, "I"),
     31: (Guard, "QQ"),
 }

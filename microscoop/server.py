@@ -175,12 +175,10 @@ class Server:
         if machine is self._machines.head and not self.is_over():
             self._arrived()                            # its near end has come before, another way
         expelled = self._processes.bury(message.process)
-        noted = message.body[:len(message.body) // protocol.BEGUN.size * protocol.BEGUN.size]
-        begun: Any = tuple(protocol.BEGUN.iter_unpack(noted))
-        how = _how(message.status)
-        verdict = protocol.OVERDUE if message.overdue else protocol.CHARGED
-        if message.overdue:                            # the others that it was on are not charged
-            begun, how = begun[:message.overdue], "ran longer than --task-timeout"
+        begun: Any = tuple(protocol.BEGUN.iter_unpack(message.body))
+        how, verdict = _how(message.status), protocol.CHARGED
+        if message.overdue:
+            how, verdict = "ran longer than --task-timeout", protocol.OVERDUE
         if expelled:
             begun = None                               # it may be further on by now than what had spoiled its words
             how = "was ended, as it had " + SPOILED
