@@ -12,9 +12,7 @@ class Status:
     USAGE = 2  # bad input, or no worker could be started
     UNFIT = 71  # a worker's: the script cannot be loaded there
     UNWRITTEN = 120  # as Python's: what the script has printed could not be written
-    HANGUP = 129  # 128 + SIGHUP
-    INTERRUPTED = 130  # 128 + SIGINT
-    TERMINATED = 143  # 128 + SIGTERM
+    INTERRUPTED = 130  # 128 + SIGINT; likewise 129 and 143 for SIGHUP and SIGTERM
 
 
 def exit_status(error: SystemExit) -> int:
@@ -59,11 +57,7 @@ class HostError(Exception):
 
     def __init__(self, host: str, stage: str, words: str = "", advice: str = "", command: str = "") -> None:
         super().__init__(host, stage, words, advice, command)
-        self.host = host
-        self.stage = stage
-        self.words = words
-        self.advice = advice
-        self.command = command
+        self.host, self.stage, self.words, self.advice, self.command = host, stage, words, advice, command
 
     def __str__(self) -> str:
         found = f"{self.host} could not be started, stage {self.stage}: {self.words or 'it ended without a word'}"
@@ -79,9 +73,7 @@ class RemoteError(Exception):
 
     def __init__(self, kind: str, text: str, traceback: str) -> None:
         super().__init__(kind, text, traceback)
-        self.kind = kind
-        self.text = text
-        self.traceback = traceback
+        self.kind, self.text, self.traceback = kind, text, traceback
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.text else self.kind
@@ -96,10 +88,7 @@ class WorkerLost(Exception):
 
     def __init__(self, host: str, cause: str, item: int | str, attempts: int) -> None:
         super().__init__(host, cause, item, attempts)
-        self.host = host
-        self.cause = cause
-        self.item = item
-        self.attempts = attempts
+        self.host, self.cause, self.item, self.attempts = host, cause, item, attempts
 
     def __str__(self) -> str:
         times = "once" if self.attempts == 1 else f"{self.attempts} times"
@@ -124,9 +113,7 @@ class TaskTimeout(Exception):
 
     def __init__(self, host: str, item: int | str, seconds: float) -> None:
         super().__init__(host, item, seconds)
-        self.host = host
-        self.item = item
-        self.seconds = seconds
+        self.host, self.item, self.seconds = host, item, seconds
 
     def __str__(self) -> str:
         return f"item {self.item} on {self.host} ran longer than {self.seconds:g} s and was ended"

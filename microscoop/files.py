@@ -13,7 +13,7 @@ import warnings
 import zlib
 from functools import cached_property
 from importlib.machinery import all_suffixes
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Sequence
 
 from microscoop.errors import UsageError
 from microscoop.record import Record
@@ -42,11 +42,10 @@ class Parcel:
     """All that one run may have to send. script: "" if there is none; raises UsageError for a --send that is not there.
 
     original: the script's file, links resolved; folder: where that is, or where a module is imported from
-    (sys.path[0]); root: the lowest folder that holds everything; package: instead of microscoop itself.
+    (sys.path[0]); root: the lowest folder that holds everything.
     """
 
-    def __init__(self, script: str, send: Sequence[str] = (), package: Optional[Bundle] = None,
-                 folder: str = "") -> None:
+    def __init__(self, script: str, send: Sequence[str] = (), folder: str = "") -> None:
         self.script = os.path.abspath(script) if script else ""
         self.original = os.path.realpath(script) if script else os.getcwd()
         self.folder = os.path.realpath(folder) if folder else (
@@ -55,8 +54,6 @@ class Parcel:
         self.root = os.path.commonpath([self.folder, *self._send])
         self._contents: list[bytes] = []
         self._kept = 0
-        if package:
-            self.package = package
 
     @cached_property
     def package(self) -> Bundle:

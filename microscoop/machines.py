@@ -76,7 +76,7 @@ class Machines:
         if self._run.is_over() or machine.start is not None:
             return
         from . import files, launch
-        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, None, self._job.folder)
+        self._parcel = self._parcel or files.Parcel(self._job.script, self._job.send, self._job.folder)
         machine.start = launch.Start(self._loop, machine.share, self._job, self._parcel, lambda: self._settled(machine),
                                      lambda: self.lose(machine, GONE), self._guard)
         self._run.handle(broker.Awaited(machine.name))

@@ -122,8 +122,8 @@ class Failures(CheckCase):
             agent = f"import os\ndef serve_remote(fd_in, fd_out, order, held): {body}\n"
             sources = {"__init__": "", "tunnel": "", "agent": agent}
             entries = [files.Entry(f"microscoop/{name}.py", len(text), 0o600, "") for name, text in sources.items()]
-            package = files.Bundle(entries, zlib.compress("".join(sources.values()).encode()))
-            parcel = files.Parcel("", (), package)
+            parcel = files.Parcel("")
+            parcel.package = files.Bundle(entries, zlib.compress("".join(sources.values()).encode()))
             with self.subTest(words), mock.patch.object(check, "ANSWER", 0.3):
                 found = check.visit([Share(Host("h2"), 1)], self.job(script=""), parcel)["h2"]
                 assert found.error

@@ -22,7 +22,7 @@ import time
 import unittest
 import zlib
 from pathlib import Path
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Sequence
 from unittest import mock
 
 from microscoop import bootstrap, errors, files, launch, shell
@@ -90,6 +90,12 @@ def package() -> files.Bundle:
                "errors.py": Path(errors.__file__).read_bytes()}
     entries = [files.Entry("microscoop/" + name, len(source), 0o600, "") for name, source in sources.items()]
     return files.Bundle(entries, zlib.compress(b"".join(sources.values())))
+
+
+def stub_parcel(script: Path, send: Sequence[str] = ()) -> files.Parcel:
+    parcel = files.Parcel(str(script), send)
+    parcel.package = package()
+    return parcel
 
 
 class Talk:
@@ -160,7 +166,7 @@ class LaunchCase(harness.TestCase):
               **changes: Any) -> launch.Start:
         """Driven to its end, ready or not."""
         job = self.job(**changes)
-        parcel = parcel or files.Parcel(job.script, job.send, package())
+        parcel = parcel or stub_parcel(self.script, job.send)
         loop, settled = Loop(), []
         start = launch.Start(loop, Share(Host(host, python=python), 1), job, parcel, lambda: settled.append(True))
         self.addCleanup(start.close)
@@ -181,7 +187,7 @@ class LaunchCase(harness.TestCase):
 
     def sent(self, **changes: Any) -> launch.Start:
         """A host that does not have the script's folder."""
-        parcel = files.Parcel(str(self.script), changes.get("send", ()), package())
+        parcel = stub_parcel(self.script, changes.get("send", ()))
         self.assertTrue(parcel.entries)
         self.script.parent.rename(self.base / "hidden")
         return self.ready(parcel=parcel, **changes)
@@ -208,7 +214,7 @@ class AHostThatIsReady(LaunchCase):
         self.assertEqual(os.listdir(settings["private"]), ["lib"])
 
     def test_is_sent_the_files_where_one_byte_differs(self) -> None:
-        parcel = files.Parcel(str(self.script), (), package())
+        parcel = stub_parcel(self.script)
         self.assertTrue(parcel.entries)
         (self.base / "project" / "helper.py").write_text("number = 43\n")
         self.assertEqual(Talk(self.ready(parcel=parcel)).ask("__import__('helper').number"), 42)
@@ -470,7 +476,7 @@ class WhatFails(LaunchCase):
         self.assertIn("no answer within 0 s; it printed 'Enter your token:'", error.words)
 
     def test_because_the_files_are_too_large(self) -> None:
-        parcel = files.Parcel(str(self.script), (), package())
+        parcel = stub_parcel(self.script)
         self.assertTrue(parcel.entries)
         self.script.unlink()
         with mock.patch.object(files, "LIMIT", 1), self.assertRaisesRegex(UsageError, "the largest files: "):

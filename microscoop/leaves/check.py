@@ -30,7 +30,7 @@ def run(job: Job) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _stop)
-    parcel = Parcel(job.script, job.send, None, job.folder)
+    parcel = Parcel(job.script, job.send, job.folder)
     remote = [share for share in job.shares if not share.host.local]
     visits = visit(remote, job, parcel)
     through: dict[str, Visit] = {}
