@@ -144,18 +144,21 @@ def too_old(host):  # type: (str) -> str
     return words + ("; there is also " + others if others else "")
 
 
+def usable_cores():  # type: () -> int
+    """The cores that this process may use, where the system can tell; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def facts():  # type: () -> Dict[str, Any]
     """What this machine and its Python are: memory in bytes, cores that may be used."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):  # a system that does not tell
         memory = 0
     return {"python": sys.executable, "version": list(sys.version_info[:3]), "hostname": os.uname()[1],
-            "cores": cores, "memory": memory}
+            "cores": usable_cores(), "memory": memory}
 
 
 # --- stage files ---------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from types import FunctionType, ModuleType
 from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from . import futures, hooks
+from .bootstrap import usable_cores
 from .channel import Link
 from .errors import Status, UsageError, exit_status, show
-from .hosts import usable_cores
 from .owner import Owner
 from .program import compiled, current, execute, import_plain, read
 from .protocol import INLINE, Unfit

@@ -5,10 +5,10 @@ there is an open one. The head, whatever it is called, is one host.
 """
 from __future__ import annotations
 
-import os
 import socket
 from typing import Callable, Iterable, Optional, Sequence
 
+from microscoop.bootstrap import usable_cores
 from microscoop.errors import UsageError
 from microscoop.record import Record
 
@@ -179,13 +179,6 @@ def _can_bind(literal: str) -> bool:
 
 
 # --- sharing out ---------------------------------------------------------------------------------------------------
-
-def usable_cores() -> int:
-    """The cores that this process may use, where the system can tell; else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
 
 def total(shares: Iterable[Share]) -> int:
     """How many workers there are to be, at least 1; a host whose cores only it knows counts as one."""

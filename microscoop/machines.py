@@ -11,10 +11,11 @@ from socket import socket
 from typing import Any, Callable, Dict, Optional
 
 from . import agent, broker
+from .bootstrap import usable_cores
 from .channel import Channel
 from .child import core_share
 from .errors import HostError, Status
-from .hosts import Share, usable_cores
+from .hosts import Share
 from .job import Job
 from .loop import Loop
 from .processes import Processes

@@ -18,10 +18,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import __version__, agent, broker, hooks, protocol
 from .balance import Balance
+from .bootstrap import usable_cores
 from .broker import Broker
 from .child import Settings
 from .errors import Status, UsageError
-from .hosts import distribution_lines, usable_cores
+from .hosts import distribution_lines
 from .job import Job
 from .loop import Loop
 from .machines import Machine, Machines
