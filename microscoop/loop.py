@@ -18,7 +18,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._callbacks: Dict[int, Dict[int, Callable[[], None]]] = {READ: {}, WRITE: {}}      # by descriptor
+        self._callbacks: Dict[int, Dict[int, Callable[[], None]]] = {}     # by descriptor, then READ or WRITE
         self._dirty: Set[Channel] = set()
         self._timers: List[Tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -48,19 +48,19 @@ class Loop:
         self.write(descriptor, None)
 
     def _set(self, kind: int, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
-        if callback is None:
-            self._callbacks[kind].pop(descriptor, None)
+        callbacks = self._callbacks.setdefault(descriptor, {})
+        known = sum(callbacks)
+        if callback is not None:
+            callbacks[kind] = callback
         else:
-            self._callbacks[kind][descriptor] = callback
-        events = sum(kind for kind, callbacks in self._callbacks.items() if descriptor in callbacks)
-        known = self._selector.get_map().get(descriptor)
-        if known is None:
-            if events:
-                self._selector.register(descriptor, events)
-        elif not events:
+            callbacks.pop(kind, None)
+        events = sum(callbacks)
+        if not known and events:
+            self._selector.register(descriptor, events, callbacks)
+        elif known and not events:
             self._selector.unregister(descriptor)
-        elif known.events != events:
-            self._selector.modify(descriptor, events)
+        elif known != events:
+            self._selector.modify(descriptor, events, callbacks)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back once, so many seconds from now."""
@@ -79,8 +79,7 @@ class Loop:
         except OSError:                            # the reading side sees the end, and says so
             channel.discard()
             done = True
-        if not done or channel.writer in self._callbacks[WRITE]:
-            self.write(channel.writer, None if done else lambda: self.flush(channel))
+        self.write(channel.writer, None if done else lambda: self.flush(channel))
 
     def drop(self, channel: Channel) -> None:
         """Forget a channel's descriptors and what it still had to write."""
@@ -96,9 +95,8 @@ class Loop:
             left = max(self._timers[0][0] - time.monotonic(), 0)
             seconds = left if seconds is None else min(left, seconds)
         for key, events in self._selector.select(seconds):
-            for kind, callbacks in self._callbacks.items():
-                callback = callbacks.get(key.fd) if events & kind else None
-                if callback is not None:
-                    callback()
+            for kind in (READ, WRITE):
+                if events & kind and kind in key.data:     # else an earlier one of this turn has taken it back
+                    key.data[kind]()
         while self._timers and self._timers[0][0] <= time.monotonic():
             heapq.heappop(self._timers)[2]()
