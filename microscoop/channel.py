@@ -101,9 +101,12 @@ class Channel:
 
     def send(self, payload: bytes, later: bool = False) -> None:
         """Queue one frame, behind the others if it can come `later`; `flush` writes it."""
-        frame = framed(payload)
-        self.waiting += len(frame)
-        (self._later if later else self._first).append(frame)
+        self.write(framed(payload), later)
+
+    def write(self, data: bytes, later: bool = False) -> None:
+        """Queue these bytes as they are."""
+        self.waiting += len(data)
+        (self._later if later else self._first).append(data)
 
     def flush(self) -> bool:
         """Write what can be written; True if nothing is left.  Raises OSError when the other end is gone."""

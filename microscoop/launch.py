@@ -28,6 +28,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from microscoop import hooks
+from microscoop.channel import Channel, framed
 from microscoop.errors import HostError
 from microscoop.files import PACKAGE, Parcel
 from microscoop.hosts import Host, Share
@@ -126,18 +127,17 @@ class Start:
         self._loop, self._ended = loop, ended
         self._settled: Optional[Callable[[], None]] = settled
         self._began = time.monotonic()
-        self._deadline, self._due = self._began + PATIENCE, 0.0  # when it has to be settled; when to look at that
+        self._deadline = self._began + PATIENCE  # when it has to be settled
         self._said, self._complaints = bytearray(), bytearray()
         self._met = False  # the nonce has come
         self._over = self._quiet = False  # ssh's stdout and stderr are at their end
-        self._outgoing = bytearray(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
         self._tunnel: Optional[Tunnel] = None
         if job.tunnel:
             from microscoop.leaves import tunnel
             self._tunnel = tunnel.Tunnel()
         self._sock, theirs = socket.socketpair()
         self._stderr, complaints = os.pipe()
-        self._sock.setblocking(False)
+        self._way = Channel(self._sock.fileno(), self._sock.fileno())  # for what is written
         os.set_blocking(self._stderr, False)
         self.process: Optional[subprocess.Popen[bytes]] = None
         directory = self._tunnel.directory if self._tunnel else ""
@@ -156,11 +156,20 @@ class Start:
             os.close(complaints)
         loop.read(self._sock.fileno(), self._hear)
         loop.read(self._stderr, self.hear_complaints)
-        loop.after(0, self._step)
+        loop.after(0, self._expire)
+        self._write(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
 
-    def close(self) -> None:
-        """End ssh and what it started, if need be by force, and let go of everything. May be called twice."""
+    def close(self, seconds: float = 0) -> None:
+        """End ssh and what it started, if need be by force, and let go of everything. May be called twice.
+
+        seconds: how long ssh may take to end by itself, as it does when its agent has ended and the host is clean."""
         self._settled = None
+        if seconds and self.process and self.channel:
+            try:
+                self.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
+                self.process.wait(seconds)
+            except (OSError, subprocess.TimeoutExpired):
+                pass  # it is gone, or it will be killed
         if self.process and self.process.poll() is None:
             for number in (signal.SIGTERM, signal.SIGCONT):
                 os.killpg(self.process.pid, number)
@@ -170,23 +179,14 @@ class Start:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
         if self._sock.fileno() >= 0:
-            for descriptor in (self._sock.fileno(), self._stderr):
-                self._loop.forget(descriptor)
+            self._loop.drop(self._way)
+            self._loop.forget(self._stderr)
             os.close(self._stderr)
         self._sock.close()
         if self.channel:
             self.channel.close()
         if self._tunnel:
             self._tunnel.close()
-
-    def leave(self, seconds: float) -> None:
-        """The agent has ended: wait, at most so long, for ssh, which ends by itself when the host is cleaned up."""
-        if self.process and self.channel:
-            try:
-                self.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
-                self.process.wait(seconds)
-            except (OSError, subprocess.TimeoutExpired):
-                pass  # it is gone, or it will be killed
 
     def complaints(self) -> list[str]:
         """The lines of ssh's stderr, fit to be shown."""
@@ -203,7 +203,7 @@ class Start:
         elif data is not None:
             self._over = True
             self._deadline = time.monotonic() + 1  # for ssh's last words
-            self._look_for_end()
+            self._loop.after(1, self._expire)
             if self.channel:
                 self._ended()
         self._step()
@@ -216,7 +216,6 @@ class Start:
             del self._complaints[:-LONGEST]
         elif data is not None:
             self._quiet = True
-            self._look_for_end()
         self._step()
 
     def _read(self, descriptor: int) -> Optional[bytes]:
@@ -232,38 +231,30 @@ class Start:
         return data
 
     def _step(self) -> None:
-        """After whatever has happened: it is settled, or there is more to write, or another deadline."""
+        """After whatever has happened: perhaps it is settled."""
+        if self._over and self._quiet and not self.channel and not self.error:
+            self._fail(self._stage(self._status()))
         settled = self._settled
         if settled and (self.channel or self.error):
             self._settled = None
             if self.channel is self._sock:
                 self._loop.forget(self._sock.fileno())  # whoever wants the channel reads it now
             settled()
-        elif settled:
-            self._write()
-            if self._deadline != self._due:
-                self._due = self._deadline
-                self._loop.after(max(self._due - time.monotonic(), 0), self._expire)
 
-    def _write(self) -> None:
-        try:
-            count = self._sock.send(self._outgoing)
-        except BlockingIOError:
-            count = 0
-        except OSError:
-            count = len(self._outgoing)  # nobody will read it; the end is seen by whoever reads here
-        del self._outgoing[:count]
-        self._loop.write(self._sock.fileno(), self._write if self._outgoing else None)
+    def _write(self, data: bytes) -> None:
+        self._way.write(data)
+        self._loop.flush(self._way)
 
     def _expire(self) -> None:
         """Perhaps it has taken too long."""
-        if self._settled and time.monotonic() >= self._deadline:
+        left = self._deadline - time.monotonic()
+        if self._settled and left > 0:
+            self._loop.after(left, self._expire)
+        elif self._settled:
             self._quiet = True
-            if self._over:
-                self._look_for_end()
-            else:
+            if not self._over:
                 self._fail(self._stage(None), f"no answer within {time.monotonic() - self._began:.0f} s")
-            self._step()
+        self._step()
 
     def _take_in(self) -> None:
         if not self._met:
@@ -286,7 +277,7 @@ class Start:
         self._met = True
         self.facts.update(login=time.monotonic() - self._began, stage="version")
         program = pkgutil.get_data(PACKAGE, "bootstrap.py") or b""
-        self._outgoing += b"%08d" % len(program) + program
+        self._write(b"%08d" % len(program) + program)
         self._send(json.dumps(self._order()).encode())
         self._send(self._parcel.package.blob)
         self._deadline += PATIENCE
@@ -300,7 +291,7 @@ class Start:
             "settings": job.settings(self._share)}
 
     def _send(self, data: bytes) -> None:
-        self._outgoing += struct.pack("!i", len(data)) + data
+        self._write(framed(data))
         self._deadline += len(data) / SLOWEST
 
     def _message(self) -> Optional[dict[str, Any]]:
@@ -345,10 +336,6 @@ class Start:
         self._complaints.clear()  # they are not why it may end later
 
     # When it fails
-
-    def _look_for_end(self) -> None:
-        if self._over and self._quiet and not self.channel and not self.error:
-            self._fail(self._stage(self._status()))
 
     def _status(self) -> Optional[int]:
         try:

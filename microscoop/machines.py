@@ -38,7 +38,6 @@ class Machine:
         self.share, self.name = share, share.host.name
         self.start: Any = None                     # a launch.Start, as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
-        self.sock: Optional[socket] = None         # of that; it would close if nobody referred to it
         self.since = 0.0                           # when it came up last; 0: never
         self.heard = 0.0
         self.round_trip = 0                        # microseconds; 0: not known
@@ -69,7 +68,7 @@ class Machines:
 
     def begin_head(self, sock: socket, origin_after: Optional[int]) -> None:
         """The local agent was forked, and this leads to it."""
-        self._talk_to(self.head, sock)
+        self._talk_to(self.head, sock.detach())        # open as long as we live
         self._up(self.head, usable_cores(), LOCAL_TRIP, sys.version_info[1], origin_after)
 
     def begin(self, machine: Machine) -> None:
@@ -98,7 +97,7 @@ class Machines:
 
     def _ready(self, machine: Machine) -> None:
         start, facts = machine.start, machine.start.facts
-        self._talk_to(machine, start.channel)
+        self._talk_to(machine, start.channel.fileno())
         machine.round_trip = 0
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
@@ -120,20 +119,19 @@ class Machines:
             raise error
         self._report.warning(str(error) + (self._try_again(machine) if machine.since else ""))     # it was up before
 
-    def close_start(self, machine: Machine) -> None:
-        """End its ssh, if there is one."""
+    def close_start(self, machine: Machine, seconds: float = 0) -> None:
+        """End its ssh, if there is one; seconds: as of launch.Start.close."""
         start, machine.start = machine.start, None
         if start is not None:
             self.tell(self.head, Guard(start.number, 0))       # nothing any more
-            start.close()
+            start.close(seconds)
 
     # Agents
 
-    def _talk_to(self, machine: Machine, sock: socket) -> None:
-        machine.channel = Channel(sock.fileno(), sock.fileno(), peer="agent of " + machine.name)
+    def _talk_to(self, machine: Machine, descriptor: int) -> None:
+        machine.channel = Channel(descriptor, descriptor, peer="agent of " + machine.name)
         machine.since = machine.heard = time.monotonic()
-        machine.sock = sock
-        self._loop.read(sock.fileno(), lambda: self._from_agent(machine))
+        self._loop.read(descriptor, lambda: self._from_agent(machine))
 
     def _from_agent(self, machine: Machine) -> None:
         channel = machine.channel

@@ -68,7 +68,6 @@ class Server:
         self._origin_pid = 0
         self._agent_pid = 0
         self.opened = False                        # the script has been let begin
-        self._waiting = False
         self._staffed = False                      # there was a worker
         self._status: Optional[int] = None
         self._interrupted = -TWICE
@@ -265,8 +264,7 @@ class Server:
 
         It begins as soon as no host is on its way any more; once there are workers, without the others if they take
         too long."""
-        if self._broker.workers() and not self._waiting and not self._job.strict:
-            self._waiting = True
+        if self._broker.workers() and not self.opened and not self._job.strict:
             self._loop.after(self._job.wait, self._open)
         if not self._machines.are_starting():
             self._open()
@@ -345,9 +343,7 @@ class Server:
         while any(machine.channel for machine in machines.all.values()) and time.monotonic() < limit:
             self._loop.turn(0.5)
         for machine in machines.remote:
-            if machine.is_starting():
-                machine.start.leave(max(limit - time.monotonic(), 0))
-            machines.close_start(machine)
+            machines.close_start(machine, max(limit - time.monotonic(), 0))
         _end_child(self._agent_pid, limit)
         self._bring_out()
         for watcher in self._watchers:

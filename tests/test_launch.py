@@ -22,7 +22,7 @@ import time
 import unittest
 import zlib
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence, Union
 from unittest import mock
 
 from microscoop import bootstrap, errors, files, launch, shell
@@ -92,7 +92,7 @@ def package() -> files.Bundle:
     return files.Bundle(entries, zlib.compress(b"".join(sources.values())))
 
 
-def stub_parcel(script: Path, send: Sequence[str] = ()) -> files.Parcel:
+def stub_parcel(script: Union[str, Path], send: Sequence[str] = ()) -> files.Parcel:
     parcel = files.Parcel(str(script), send)
     parcel.package = package()
     return parcel
@@ -166,7 +166,7 @@ class LaunchCase(harness.TestCase):
               **changes: Any) -> launch.Start:
         """Driven to its end, ready or not."""
         job = self.job(**changes)
-        parcel = parcel or stub_parcel(self.script, job.send)
+        parcel = parcel or stub_parcel(job.script, job.send)
         loop, settled = Loop(), []
         start = launch.Start(loop, Share(Host(host, python=python), 1), job, parcel, lambda: settled.append(True))
         self.addCleanup(start.close)
