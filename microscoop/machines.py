@@ -24,7 +24,7 @@ from .report import Reporter
 
 GONE = "its ssh or its agent has ended"
 NOISE = "what came is no message of its agent (%s): does a program that its start-up files start print there?"
-LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine
+LOCAL_TRIP = 0.0002        # seconds that a message and its answer take on one machine; elsewhere, until it is known
 BEAT = 2                   # seconds between pings
 SILENCE = 12               # seconds without a word from a host; ssh itself gives up after 10 to 15
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)   # goes on while the machine is asleep
@@ -69,7 +69,7 @@ class Machines:
     def begin_head(self, sock: socket, origin_after: Optional[int]) -> None:
         """The local agent was forked, and this leads to it."""
         self._talk_to(self.head, sock.detach())        # open as long as we live
-        self._up(self.head, usable_cores(), LOCAL_TRIP, sys.version_info[1], origin_after)
+        self._up(self.head, usable_cores(), sys.version_info[1], origin_after)
 
     def begin(self, machine: Machine) -> None:
         """Start ssh; the loop has what comes of it."""
@@ -101,16 +101,16 @@ class Machines:
         machine.round_trip = 0
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
-            facts.get("login", 0) * 1000), 1)
-        self._up(machine, facts["cores"], max(facts.get("round_trip", 0), LOCAL_TRIP), facts["version"][1], None)
+            facts["login"] * 1000), 1)
+        self._up(machine, facts["cores"], facts["version"][1], None)
         self.tell(machine, Ping(int(time.monotonic() * 1e6)))
 
-    def _up(self, machine: Machine, cores: int, trip: float, minor: int, origin_after: Optional[int]) -> None:
+    def _up(self, machine: Machine, cores: int, minor: int, origin_after: Optional[int]) -> None:
         workers = cores if machine.share.workers is None else machine.share.workers
         if workers:
             self._report.info("%s: libraries with threads of their own (OMP_NUM_THREADS and its kin) get %d a worker"
                               % (machine.name, core_share(cores, workers)), 1)
-        self._run.handle(broker.HostUp(machine.name, workers, trip, origin_after, minor))
+        self._run.handle(broker.HostUp(machine.name, workers, LOCAL_TRIP, origin_after, minor))
 
     def _failed(self, machine: Machine, error: HostError) -> None:
         self.close_start(machine)

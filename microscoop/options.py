@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from functools import partial
 from typing import Any, Callable, NoReturn, Optional, Sequence
 
 from microscoop import __version__
 from microscoop.errors import UsageError
-from microscoop.hosts import whole_number
 from microscoop.job import Job, is_template
 
 DROPPED = {
@@ -192,11 +192,10 @@ def _whole(least: int, most: Optional[int] = None) -> Callable[[str], int]:
     wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def read(text: str) -> int:
-        sign = -1 if least < 0 and text.startswith("-") else 1
-        value = whole_number(text[sign < 0:])
-        if value is None or sign * value < least or most is not None and sign * value > most:
+        value = int(text) if re.fullmatch("-?[0-9]{1,9}", text) else least - 1
+        if value < least or most is not None and value > most:
             raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, found {text!r}")
-        return sign * value
+        return value
     return read
 
 

@@ -7,7 +7,7 @@ before is out, however slow the reader: output comes out before results do.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Callable, Deque, Dict, Optional, Sequence
 
 from . import broker
 from .loop import Loop
@@ -18,17 +18,16 @@ from .report import FULL, Outlet
 if TYPE_CHECKING:
     from .machines import Machine
 
-Mark = Tuple[Outlet, int]  # up to where what a process printed is queued there
-
 
 class Process:
     """One process, from its start until it is buried."""
-    __slots__ = ("number", "machine", "port", "expelled", "backlog")
+    __slots__ = ("number", "machine", "port", "expelled", "marks", "backlog")
 
     def __init__(self, number: int, machine: Machine, port: Optional[Port]) -> None:
         self.number, self.machine, self.port = number, machine, port       # a port on this machine only
         self.expelled = False                      # what it said was not our protocol: it is heard no more
-        self.backlog: Deque[Union[Mark, bytes]] = deque()      # what it said, behind what must be out before
+        self.marks = {1: 0, 2: 0}                  # up to where what it printed is queued in the outlets
+        self.backlog: Deque[bytes] = deque()       # what it said, and what is not out yet stands before
 
 
 class Processes:
@@ -65,7 +64,8 @@ class Processes:
             for frame in one.port.last():
                 self.hear(process, frame)
             one.port.close()
-        self._hear_out(one)
+        while one.backlog:                         # whether its output is out or not
+            self._take_in(one)
         del self._all[process]
         return one.expelled
 
@@ -78,49 +78,32 @@ class Processes:
         outlet = self.put_out(port.process, stream, text)
         if outlet.waiting > FULL:
             port.listen(False)
-            outlet.when_relieved(lambda: port.listen(True))
+            outlet.when_relieved(lambda: self._listen(port))
+
+    def _listen(self, port: Port) -> None:
+        if port.process in self._all:              # else its descriptors may be somebody else's by now
+            port.listen(True)
 
     def put_out(self, process: int, stream: int, text: bytes) -> Outlet:
         """Write what it printed; where to."""
         outlet, one = self._outlets[stream], self._all.get(process)
         outlet.write(text)
-        if outlet.waiting and one is not None:
-            one.backlog.append((outlet, outlet.queued))
-            if len(one.backlog) == 1:
-                self._catch_up(one)
+        if one is not None:
+            one.marks[stream] = outlet.queued
         return outlet
 
     def hear(self, process: int, frame: bytes) -> None:
-        """A frame of a process; if what it printed before is not out yet, it waits for that."""
+        """A frame of a process: it is taken in, after those before, as soon as what was printed before is out."""
         one = self._all.get(process)
-        if one is None:
-            return
-        if one.backlog:
+        if one is not None:
             one.backlog.append(frame)
-        else:
-            self._decode(one, frame)
+            out, err = one.marks[1], one.marks[2]
+            self._outlets[1].when_out(out, lambda: self._outlets[2].when_out(err, lambda: self._take_in(one)))
 
-    def _catch_up(self, one: Process) -> None:
-        """Hear what needs to wait no more, and then what it says from now on."""
-        while one.backlog:
-            first = one.backlog[0]
-            if isinstance(first, bytes):
-                one.backlog.popleft()
-                self._decode(one, first)
-            elif first[0].is_out(first[1]):
-                one.backlog.popleft()
-            else:
-                first[0].when_out(first[1], lambda: self._catch_up(one))
-                return
-
-    def _hear_out(self, one: Process) -> None:
-        """It is gone: hear what it said, whether its output is out or not."""
-        backlog, one.backlog = one.backlog, deque()
-        for frame in backlog:
-            if isinstance(frame, bytes):
-                self._decode(one, frame)
-
-    def _decode(self, one: Process, frame: bytes) -> None:
+    def _take_in(self, one: Process) -> None:
+        if not one.backlog:                        # it was buried meanwhile
+            return
+        frame = one.backlog.popleft()
         if one.expelled:
             return
         try:

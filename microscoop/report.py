@@ -78,13 +78,9 @@ class Outlet:
         self.queued += len(text)
         self.flush()
 
-    def is_out(self, mark: int) -> bool:
-        """Whether what was `queued` up to there is written, or lost since nobody reads."""
-        return mark <= self._out
-
     def when_out(self, mark: int, callback: Callable[[], None]) -> None:
-        """Call back once it is out: now, or later."""
-        if self.is_out(mark):
+        """Call back once what was `queued` up to there is written, or lost since nobody reads: now, or later."""
+        if mark <= self._out:
             callback()
         else:
             self._awaited.append((mark, callback))
