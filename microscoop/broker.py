@@ -63,12 +63,12 @@ LONG = 20_000              # one of several items also if it lasts less than so 
 # What happens --------------------------------------------------------------------------------------------------------
 
 class HostUp(Record):
-    """An agent can fork so many workers, and after the first few the origin if it is time for that (else None)."""
+    """An agent can fork so many workers, and before them the origin if it is time for that."""
     host: str
     workers: int
     round_trip: float      # seconds
-    origin_after: Optional[int] = None
     minor: int = 0         # of its Python 3
+    origin: bool = False
 
 
 class Awaited(Record):
@@ -249,11 +249,10 @@ class Broker:
         self._awaited.discard(event.host)
         crew = self._crews.setdefault(event.minor, Crew(event.minor))
         host = self.hosts[event.host] = Host(event.host, event.round_trip, crew)
-        kinds = [WORKER] * event.workers
-        if event.origin_after is not None:
-            kinds.insert(event.origin_after, ORIGIN)
-        for kind in kinds:
-            self._start(host, kind)
+        if event.origin:
+            self._start(host, ORIGIN)
+        for _ in range(event.workers):
+            self._start(host, WORKER)
 
     def _await(self, event: Awaited) -> None:
         self._awaited.discard(event.host)

@@ -66,10 +66,10 @@ class Machines:
         """Whether any of them is."""
         return any(machine.is_starting() for machine in self.remote)
 
-    def begin_head(self, sock: socket, origin_after: Optional[int]) -> None:
-        """The local agent was forked, and this leads to it."""
+    def begin_head(self, sock: socket, origin: bool) -> None:
+        """The local agent was forked, and this leads to it; origin: it is to fork that at once."""
         self._talk_to(self.head, sock.detach())        # open as long as we live
-        self._up(self.head, usable_cores(), sys.version_info[1], origin_after)
+        self._up(self.head, usable_cores(), sys.version_info[1], origin)
 
     def begin(self, machine: Machine) -> None:
         """Start ssh; the loop has what comes of it."""
@@ -102,15 +102,15 @@ class Machines:
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts["login"] * 1000), 1)
-        self._up(machine, facts["cores"], facts["version"][1], None)
+        self._up(machine, facts["cores"], facts["version"][1])
         self.tell(machine, Ping(int(time.monotonic() * 1e6)))
 
-    def _up(self, machine: Machine, cores: int, minor: int, origin_after: Optional[int]) -> None:
+    def _up(self, machine: Machine, cores: int, minor: int, origin: bool = False) -> None:
         workers = cores if machine.share.workers is None else machine.share.workers
         if workers:
             self._report.info("%s: libraries with threads of their own (OMP_NUM_THREADS and its kin) get %d a worker"
                               % (machine.name, core_share(cores, workers)), 1)
-        self._run.handle(broker.HostUp(machine.name, workers, LOCAL_TRIP, origin_after, minor))
+        self._run.handle(broker.HostUp(machine.name, workers, LOCAL_TRIP, minor, origin))
 
     def _failed(self, machine: Machine, error: HostError) -> None:
         self.close_start(machine)

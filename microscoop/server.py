@@ -18,7 +18,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import __version__, agent, broker, hooks, protocol
 from .balance import Balance
-from .bootstrap import usable_cores
 from .broker import Broker
 from .child import Settings
 from .errors import Status, UsageError
@@ -30,7 +29,6 @@ from .processes import Processes
 from .report import Outlet, Reporter
 
 SPOILED = "written to the descriptor that leads to its launcher"
-EARLY = 8                  # workers that are forked before the script begins; each fork takes about 2 ms
 TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
             "or start fewer with -n")
 NO_WORKER = "no worker could be started on any host"
@@ -119,8 +117,7 @@ class Server:
         self._agent_pid, sock, self._arrivals = agent.fork_local(self._settings(), self._limits, ours, foreground)
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
-        early = max(usable_cores(), EARLY) if self.opened else None
-        self._machines.begin_head(sock, 0 if self._given else early)
+        self._machines.begin_head(sock, self.opened or self._given is not None)
 
     def _settings(self) -> Settings:
         job, script = self._job, self._job.script and os.path.join(os.getcwd(), self._job.script)

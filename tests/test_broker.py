@@ -78,7 +78,7 @@ class Office:
 
     def host(self, name: str, workers: int, trip: float = 0.0002, minor: int = 11) -> List[int]:
         """Another host and its workers."""
-        return self.starts(HostUp(name, workers, trip, None, minor))
+        return self.starts(HostUp(name, workers, trip, minor))
 
     def hear(self, process: int, *messages: Message) -> List[Any]:
         """What the broker wants done about the last of these messages."""
@@ -439,7 +439,7 @@ class Hosts(unittest.TestCase):
         self.assertEqual(lost(actions), [(0, 1, CHARGED)])
 
     def test_the_origin_can_come_first_of_all(self):
-        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, 0))]
+        starts = [action.kind for action in Broker().handle(HostUp("here", 2, 0.1, origin=True))]
         self.assertEqual(starts, [ORIGIN, WORKER, WORKER])
 
 
@@ -483,7 +483,7 @@ class Pythons(unittest.TestCase):
         self.office.tell(Awaited("far"))
         self.office.tell(Awaited("farther"))
         self.assertEqual(self.unmatched(self.office.block(0, minor=13)), [])
-        self.assertEqual(self.unmatched(self.office.tell(HostUp("far", 1, 0.01, None, 12))), [])
+        self.assertEqual(self.unmatched(self.office.tell(HostUp("far", 1, 0.01, 12))), [])
         self.assertEqual(self.unmatched(self.office.tell(Awaited("farther", False))), [(0, 1)])
 
     def test_it_comes_back_when_the_last_such_worker_is_gone(self):

@@ -42,7 +42,7 @@ class Debug(harness.TestCase):
     def test_a_run_here_shows_both_ends_of_each_frame(self) -> None:
         lines = self.trace("-n", "2")
         block = r"Block owner=\d+ call=1 first=0 items=1 .* body=\d+ B$"
-        for ends in ("process 3 ->", "launcher <- process 3", "launcher -> process [12]", "process [12] <-"):
+        for ends in ("process 1 ->", "launcher <- process 1", "launcher -> process [23]", "process [23] <-"):
             self.assertEqual(self.count(lines, ends + ".*: " + block), 1, ends)
         self.assertEqual(self.count(lines, "launcher -> agent of 127.0.0.1: Spawn process="), 3)
         self.assertEqual(self.count(lines, "launcher -> agent of 127.0.0.1: End$"), 1)

@@ -371,7 +371,7 @@ class Fuzz(unittest.TestCase):
 
     def tell(self, chance: random.Random, one: broker.Broker) -> None:
         codes = [code for code, (cls, _) in TABLE.items() if cls in broker.SAID and cls is not Unfit]
-        events: List[broker.Event] = [broker.HostUp("h%d" % k, 2, 0.001, None if k else 0) for k in range(2)]
+        events: List[broker.Event] = [broker.HostUp("h%d" % k, 2, 0.001, 0, not k) for k in range(2)]
         for step in range(100):
             if not events:
                 process = chance.randrange(1, 8)

@@ -112,7 +112,7 @@ class Runs(Recorded, harness.AtOnce):
             self.assertLessEqual(event["ts"] + event["dur"], trace.about["duration"])
         self.check_nesting(trace)
         self.assertEqual(trace.named("process_name"), {(1, None): "127.0.0.1"})
-        self.assertEqual(set(trace.named("thread_name").values()), {f"worker {k}" for k in (1, 2, 3, 5)})
+        self.assertEqual(set(trace.named("thread_name").values()), {f"worker {k}" for k in (2, 3, 4, 5)})
         (death,), (again,), (lost,) = trace.of("i", "death"), trace.of("i", "retry"), trace.of("X", "lost")
         self.assertIn("SIGKILL", death["args"]["text"])
         self.assertEqual((lost["tid"], lost["name"]), (death["tid"], "lost: item 1"))

@@ -180,7 +180,7 @@ class Simulation(World):
         """A host is ready."""
         self._coming -= 1
         self.hosts[host.name] = host
-        self.tell(HostUp(host.name, host.workers, host.trip, None, host.minor))
+        self.tell(HostUp(host.name, host.workers, host.trip, host.minor))
 
     def expect(self, seconds: float, host: Host) -> None:
         """A host will be ready then."""
