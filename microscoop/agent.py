@@ -56,7 +56,7 @@ from .protocol import (
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
-BEAT = 5                   # seconds between looks at that
+BEAT = 2                   # seconds between looks at these; fewer where tasks have a limit
 PAUSE = 1                  # seconds before a process that could not be started is called dead, and may be replaced
 UNSTARTED = 70             # its status
 LAST_WORDS = 2             # seconds that telling the head of leftovers may take
@@ -111,7 +111,7 @@ class Agent:
         self._unprinted = 0
         self._refused = False                          # a process could not be started, and the head knows why
         self._over = False
-        self._heard = self._beat = time.monotonic()
+        self._heard = self._looked = time.monotonic()
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
             Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard})}
@@ -125,10 +125,7 @@ class Agent:
         signal.signal(signal.SIGINT, _nothing)         # Ctrl-C is for the origin
         signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
         self.loop.read(self._channel.reader, self._from_head)
-        if self._passing is None:
-            self.loop.after(BEAT, self._listen)
-        if self._settings.task_timeout is not None:
-            self._watch_tasks(self._settings.task_timeout)
+        self._look()
         try:
             while not self._over:
                 self.loop.turn()
@@ -154,15 +151,6 @@ class Agent:
 
     def _note(self, text: str) -> None:
         self._send(Note(text.encode("utf-8", "backslashreplace")))
-
-    def _listen(self) -> None:
-        """Give up a head that says nothing, but not because this machine itself was asleep."""
-        now = time.monotonic()
-        if now - self._beat > 2 * BEAT:
-            self._heard = now
-        self._beat = now
-        self._over = self._over or now - self._heard > SILENCE
-        self.loop.after(BEAT, self._listen)
 
     def _end(self, message: End) -> None:
         self._guarded.clear()                          # the launcher lives, and ends them itself
@@ -329,29 +317,34 @@ class Agent:
     def _changed(self, one: Child, status: int) -> None:
         if os.WIFSTOPPED(status):
             one.stopped = time.monotonic()
-            if one.kind == WORKER:
-                self.loop.after(STOPPED, lambda: self._replace(one))
         elif os.WIFCONTINUED(status):
             one.stopped = None
         else:
             self._bury(one, status)
 
-    def _replace(self, one: Child) -> None:
-        """A worker that was stopped and not continued since is of no use."""
-        since = one.stopped
-        if since is not None and one.process in self._children and time.monotonic() - since >= STOPPED - 0.5:
-            one.end()
+    # What lasts too long
 
-    def _watch_tasks(self, limit: float) -> None:
-        """End the workers whose task runs longer than this many seconds."""
-        now = time.monotonic()
+    def _look(self) -> None:
+        """Every so often: is the head there, is a worker stopped for good, does a task run longer than it may?"""
+        now, limit = time.monotonic(), self._settings.task_timeout
+        if now - self._looked > 2 * BEAT:              # this machine itself was asleep
+            self._heard = now
+        self._looked = now
+        if self._passing is None and now - self._heard > SILENCE:
+            self._over = True
         for one in self._children.values():
-            one.since = {item: one.since.get(item, now) for item in one.on()}
-            overdue = [item for item, began in one.since.items() if now - began > limit]
-            if overdue and not one.overdue:
-                one.overdue = overdue
+            if one.kind == WORKER and one.stopped is not None and now - one.stopped > STOPPED:
                 one.end()
-        self.loop.after(min(limit / 4, 1.0), lambda: self._watch_tasks(limit))
+            if limit is not None:
+                self._time_tasks(one, now, limit)
+        self.loop.after(BEAT if limit is None else min(limit / 4, 1.0), self._look)
+
+    def _time_tasks(self, one: Child, now: float, limit: float) -> None:
+        one.since = {item: one.since.get(item, now) for item in one.on()}
+        overdue = [item for item, began in one.since.items() if now - began > limit]
+        if overdue and not one.overdue:
+            one.overdue = overdue
+            one.end()
 
     def _bury(self, one: Child, status: int) -> None:
         del self._children[one.process]
