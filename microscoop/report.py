@@ -4,7 +4,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import stat
 import sys
 import time
 from collections import deque
@@ -62,10 +61,6 @@ class Outlet:
         self.queued = self._out = 0                # bytes that ever were queued, and that are written or lost
         self.failure = ""                          # why something is lost, unless nobody reads
         self._awaited: List[Tuple[int, Callable[[], None]]] = []
-        try:
-            self._file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        except OSError:                            # it was closed before we began
-            self._file = True
 
     @property
     def waiting(self) -> int:
@@ -91,8 +86,8 @@ class Outlet:
 
     def flush(self, seconds: float = 0) -> None:
         """Write while the reader takes it, waiting up to so many seconds for that."""
-        while self._queue and (self._file or select.select([], [self._descriptor], [], seconds)[1]):
-            part = self._queue[0] if self._file else _lines(self._queue[0])
+        while self._queue and select.select([], [self._descriptor], [], seconds)[1]:
+            part = _lines(self._queue[0])
             for tell in self.heralds:
                 tell(bytes(part))
             try:
@@ -107,8 +102,7 @@ class Outlet:
             self._queue[0] = self._queue[0][count:]
             if not self._queue[0]:
                 self._queue.popleft()
-        if not self._file:
-            self._loop.write(self._descriptor, self.flush if self._queue else None)
+        self._loop.write(self._descriptor, self.flush if self._queue else None)
         awaited, self._awaited = self._awaited, []
         for mark, callback in awaited:
             self.when_out(mark, callback)
