@@ -279,7 +279,7 @@ class Agent:
 
     def _down(self, message: Relay) -> None:
         kept = about_kept(message.body)
-        if kept is None or isinstance(kept, Pull) or self._cache.hear(message.process, kept):
+        if kept is None or self._cache.hear(message.process, kept):
             self._pass_down(message.process, message.body)
 
     def _pass_down(self, process: int, frame: bytes) -> None:

@@ -42,8 +42,8 @@ class Cache:
         """Something is on its way to a process: whether it is to go on."""
         if isinstance(message, Drop):
             message.purge(self._entries)
+        if not isinstance(message, Piece):
             return True
-        assert isinstance(message, Piece)
         entry = self._entries.get((message.owner, message.call))
         if entry is None or process != entry.front:
             return False

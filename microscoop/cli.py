@@ -72,4 +72,4 @@ def _serve(job: Job) -> int:
     shown = leaves.pop("progress", job.verbose >= 0)  # the one leaf that is there unless it is switched off
     if shown and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and hooks.leaf("progress"):
         leaves["progress"] = True
-    return server.run(job._replace(leaves=leaves))
+    return server.Server(job._replace(leaves=leaves)).run()

@@ -41,6 +41,8 @@ class Server:
     """One run."""
 
     def __init__(self, job: Job, origin: Optional[socket] = None) -> None:
+        """origin: leads to an owner that is there already and runs no script; it is process 1, and its end is that of
+        the run."""
         self._job, self._given = job, origin
         self._limits = agent.raise_limit()
         self._report = Reporter(job.verbose)
@@ -75,7 +77,7 @@ class Server:
         self._doubtful = 0                         # hosts that are left out, not said yet
 
     def run(self) -> int:
-        """Until the script has ended; its exit status."""
+        """Until the script has ended; its exit status.  Raises UsageError or HostError if it cannot be started."""
         self._announce()
         self._catch_signals()
         self._begin_head()
@@ -98,13 +100,12 @@ class Server:
     def _announce(self) -> None:
         version = ".".join(map(str, sys.version_info[:3]))
         self._report.info("microscoop %s on %s using Python %s" % (__version__, sys.platform, version))
-        lines = distribution_lines(self._job.shares)
         counts = [share.workers for share in self._job.shares]
         total = "?" if None in counts else str(sum(count or 0 for count in counts))
         hosts = sum(count != 0 for count in counts)
         self._report.info("Deploying %s worker(s) over %d host(s)." % (total, hosts))
         self._report.info("Worker distribution: ")
-        for line in lines:
+        for line in distribution_lines(self._job.shares):
             self._report.info(line)
 
     # This machine
@@ -143,9 +144,8 @@ class Server:
             self._machines.tell(machine, protocol.Ping(now))
 
     def _printed(self, machine: Machine, message: protocol.Print) -> None:
-        if message.stream in self._outlets:
-            outlet = self._processes.put_out(message.process, message.stream, message.body)
-            outlet.when_relieved(lambda: self._machines.tell(machine, protocol.Printed(len(message.body))))
+        outlet = self._processes.put_out(message.process, message.stream, message.body)
+        outlet.when_relieved(lambda: self._machines.tell(machine, protocol.Printed(len(message.body))))
 
     def _spoiled(self, machine: Machine, process: int, why: str) -> None:
         """What it says is not our protocol, say since a task wrote to the wrong descriptor: end it."""
@@ -224,8 +224,8 @@ class Server:
             self._origin = action.process
         if action.kind == protocol.ORIGIN and self._given:
             self._enter(self._machines.head, action.process, 0, [self._given.detach()])
-            return
-        self._machines.tell(self._machines.all[action.host], protocol.Spawn(action.process, action.kind))
+        else:
+            self._machines.tell(self._machines.all[action.host], protocol.Spawn(action.process, action.kind))
 
     def _leave_out(self, action: broker.LeaveOut) -> None:
         """Wait a moment before saying so: a script that does not load fails in the origin too, which says it best."""
@@ -360,14 +360,6 @@ class Server:
             if outlet.failure:
                 self._report.error("what tasks printed could not be written: %s" % outlet.failure)
                 self._status = self._status or Status.FAILED
-
-
-def run(job: Job, origin: Optional[socket] = None) -> int:
-    """Run the job; the script's exit status.  Raises UsageError or HostError if it cannot be started.
-
-    origin: leads to an owner that is there already and runs no script; it is process 1, and its end is that of the run.
-    """
-    return Server(job, origin).run()
 
 
 def _in_foreground() -> bool:

@@ -406,7 +406,7 @@ def main() -> NoReturn:
     sock = socket.socket(fileno=int(sys.argv[2]))
     job, sys.path[:] = pickle.load(sys.stdin.buffer)
     try:
-        status = server.run(job, sock)
+        status = server.Server(job, sock).run()
     except (UsageError, HostError) as error:
         print(f"microscoop: {error}", file=sys.stderr)
         status = Status.USAGE
