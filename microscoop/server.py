@@ -341,7 +341,8 @@ class Server:
             self._loop.turn(0.5)
         for machine in machines.remote:
             machines.close_start(machine, max(limit - time.monotonic(), 0))
-        _end_child(self._agent_pid, limit)
+        os.kill(self._agent_pid, signal.SIGKILL)       # as a rule it has just ended by itself
+        os.waitpid(self._agent_pid, 0)
         self._bring_out()
         for watcher in self._watchers:
             watcher.close(self._status)
@@ -379,16 +380,3 @@ def _how(status: int) -> str:
     names = {one.value: one.name for one in signal.Signals}    # but not of most real-time signals
     hint = " (out of memory?)" if number == signal.SIGKILL else ""
     return "was killed by %s%s" % (names.get(number, "signal %d" % number), hint)
-
-
-def _end_child(pid: int, limit: float) -> None:
-    """Wait for the local agent; it ends by itself when its channel closes, and at the limit by force."""
-    while True:
-        done, _ = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return
-        if time.monotonic() > limit:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return
-        time.sleep(0.001)
