@@ -36,7 +36,7 @@ def main(stdin):  # type: (BinaryIO) -> None
     try:
         start(stdin, out)
     except EOFError:
-        pass  # the head is gone, and there is nobody to tell
+        sys.exit(1)  # the head is gone, and there is nobody to tell
     except ImportError as error:
         send(out, '{"stage": "python", "error": "it lacks the standard module %s"}'
              % (getattr(error, "name", None) or str(error).split()[-1]))

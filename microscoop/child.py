@@ -272,10 +272,9 @@ def _leave(status: int) -> NoReturn:
     except BaseException as error:                 # Ctrl-C meanwhile
         status = exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except ValueError:                             # closed by the script: not worth a word
-        pass
+        with suppress(ValueError):                 # closed by the script: not worth a word
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except OSError as error:
         if _deaf(sys.stdout):                      # nor is it that nobody reads
             status = status or Status.FAILED

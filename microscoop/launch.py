@@ -25,6 +25,7 @@ import socket
 import struct
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from microscoop import hooks
@@ -165,11 +166,9 @@ class Start:
         seconds: how long ssh may take to end by itself, as it does when its agent has ended and the host is clean."""
         self._settled = None
         if seconds and self.process and self.channel:
-            try:
+            with suppress(OSError, subprocess.TimeoutExpired):  # it is gone, or it will be killed
                 self.channel.shutdown(socket.SHUT_RDWR)  # ssh would wait for a tunnel's end
                 self.process.wait(seconds)
-            except (OSError, subprocess.TimeoutExpired):
-                pass  # it is gone, or it will be killed
         if self.process and self.process.poll() is None:
             for number in (signal.SIGTERM, signal.SIGCONT):
                 os.killpg(self.process.pid, number)

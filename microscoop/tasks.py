@@ -12,6 +12,7 @@ from __future__ import annotations
 import pickle
 import reprlib
 import sys
+from contextlib import suppress
 from itertools import islice
 from types import FunctionType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
@@ -133,10 +134,8 @@ def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
         return values[:] if values is items else values
     ours = program.current()
     if ours is None or not ours.mixed:
-        try:
+        with suppress(Exception):                  # else once more, to see which item it is, and why
             return tuple(pickle.dumps(value, PROTOCOL) for value in values)
-        except Exception:                          # once more, to see which item it is, and why
-            pass
     return tuple(pack(value, "argument %d of item %d" % (argument + 1, first + i)) for i, value in enumerate(values))
 
 

@@ -18,6 +18,7 @@ import threading
 import warnings
 import weakref
 from concurrent import futures as standard
+from contextlib import suppress
 from operator import index
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
@@ -392,11 +393,8 @@ def _start(job: Job, sock: socket.socket) -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, *flags, "-c", START, home, str(sock.fileno())], stdin=subprocess.PIPE,
                                pass_fds=(sock.fileno(),), start_new_session=True)
     assert process.stdin is not None
-    try:
-        with process.stdin as stdin:
-            stdin.write(pickle.dumps((job, sys.path)))
-    except BrokenPipeError:                        # it has ended already, as its socket says, too
-        pass
+    with suppress(BrokenPipeError), process.stdin as stdin:        # it has ended already, as its socket says, too
+        stdin.write(pickle.dumps((job, sys.path)))
     return process
 
 

@@ -15,6 +15,7 @@ import socket
 import struct
 import tempfile
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from typing import Callable
 
@@ -120,7 +121,7 @@ def _let_in(listener: socket.socket, pending: dict[socket.socket, bytes]) -> Non
 def _is_head(one: socket.socket, pending: dict[socket.socket, bytes], order: dict[str, str]) -> bool:
     """Whether it shows the ticket and has the key; if not, and unless it is still talking, it is closed."""
     shown = pending.pop(one)
-    try:
+    with suppress(OSError, EOFError, ValueError):  # a stranger, or one that has gone: being closed is its answer
         heard = one.recv(TICKET - len(shown))
         shown += heard
         if heard and len(shown) < TICKET:
@@ -130,8 +131,6 @@ def _is_head(one: socket.socket, pending: dict[socket.socket, bytes], order: dic
             one.setblocking(True)
             shake_hands(one, bytes.fromhex(order["key"]), False)
             return True
-    except (OSError, EOFError, ValueError):
-        pass  # a stranger, or one that has gone: being closed is its answer
     one.close()
     return False
 
