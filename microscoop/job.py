@@ -110,9 +110,12 @@ def _script(program: Sequence[str], hosts: Sequence[str]) -> str:
     if not os.path.isfile(script):  # each worker loads it anew, so it cannot be a pipe
         raise UsageError(f"there is no file {script!r}, where a script was expected")
     try:
-        open(script, "rb").close()
+        with open(script, "rb") as file:
+            text = b"\0" not in file.read(4096)
     except OSError as error:
         raise UsageError(f"cannot read the script {script!r}: {error.strerror}") from None
+    if not text:
+        raise UsageError(f"{script!r} has null bytes, so it is no Python text; zipped or compiled, it cannot be run")
     return script
 
 

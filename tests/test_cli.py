@@ -180,6 +180,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--path", "", "--host", "a", "--", "script.py"], "there is no directory ''"),
     (["-q", "-v", "script.py"], "-v/--verbose: not allowed with argument -q/--quiet"),
     (["a\nb"], "there is no file 'a\\nb'"),
+    (["zipped"], "'zipped' has null bytes, so it is no Python text"),
 ]
 
 
@@ -230,6 +231,7 @@ class InFolder(unittest.TestCase):
         for name, content in [
             ("script.py", b""), ("-odd.py", b""), ("hosts", b"\xef\xbb\xbf127.0.0.1 1\na python=py\n"),
             ("binary", b"\xff"), ("empty", b"# nothing\n"), ("wrong", b"a\nb 0\n"),
+            ("zipped", b"PK\3\4\x14\0"),
         ]:
             (self.here / name).write_bytes(content)
 
