@@ -20,7 +20,7 @@ def exit_status(error: SystemExit) -> int:
     if error.code is None:
         return Status.OK
     if isinstance(error.code, int):
-        return error.code & 0xFF
+        return (error.code if abs(error.code) <= sys.maxsize else -1) & 0xFF
     print(error.code, file=sys.stderr)
     return Status.FAILED
 

@@ -78,7 +78,7 @@ class AsUnderPlainPython(harness.AtOnce):
     def test_the_exit_status(self):
         ends = {"pass": 0, "import sys; sys.exit(0)": 0, "import sys; sys.exit(7)": 7, "exit(300)": 44,
                 "import sys; sys.exit(None)": 0, "raise SystemExit(-1)": 255, "import os; os._exit(9)": 9,
-                "raise SystemExit([1, 2])": 1}
+                "raise SystemExit([1, 2])": 1, "exit(1 << 70)": 255}
         for end, (plain, ours) in zip(ends, harness.at_once(self.both, ends)):
             with self.subTest(end):
                 self.assertEqual(ours, plain)
