@@ -169,6 +169,8 @@ def _environment(settings: Settings) -> Dict[str, str]:
 def _name_in_logs(where: str) -> None:
     """What `logging` writes to a worker's stderr says whose it is."""
     import logging
+    if not hasattr(logging, "StreamHandler"):      # the script's own module of that name
+        return
     plain = logging.StreamHandler.format
 
     def format(self: Any, record: Any) -> str:

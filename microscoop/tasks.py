@@ -245,10 +245,10 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
 
     where: names host, worker and item; sent: that host has only the files that were sent to it.
     """
-    import traceback  # rarely needed: not worth 3 ms of every start
     try:
+        import traceback  # rarely needed: not worth 3 ms of every start; may find a token.py of the script's
         lines = traceback.format_exception(type(error), error, of_program(error) or error.__traceback__)
-    except BaseException as again:                 # of a __str__ or a source loader of the user's
+    except BaseException as again:                 # of that import, a __str__ or a source loader of the user's
         lines = ["%s (no traceback: %s while it was formatted)\n" % (type(error).__qualname__, type(again).__name__)]
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
     kind = "%s.%s" % (type(error).__module__, type(error).__qualname__)
