@@ -317,10 +317,20 @@ class Agent:
     def _changed(self, one: Child, status: int) -> None:
         if os.WIFSTOPPED(status):
             one.stopped = time.monotonic()
+            if one.kind == ORIGIN and not self._foreground and os.WSTOPSIG(status) in (signal.SIGTTIN, signal.SIGTTOU):
+                self._stop_together(one, os.WSTOPSIG(status))
         elif os.WIFCONTINUED(status):
             one.stopped = None
         else:
             self._bury(one, status)
+
+    def _stop_together(self, one: Child, number: int) -> None:
+        """An origin in the background wants the terminal: it joins the launcher's group and stops with that, as a shell
+        expects of a job, which it can then bring to the foreground."""
+        self._foreground = True
+        os.setpgid(one.pid, os.getpgrp())
+        os.killpg(0, number)
+        _kill(os.kill, one.pid, signal.SIGCONT)        # no shell may be left to do so; then its read fails
 
     # What lasts too long
 

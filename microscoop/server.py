@@ -112,10 +112,9 @@ class Server:
 
     def _begin_head(self) -> None:
         """Fork the local agent, before there is anything that it should not have."""
-        foreground = _in_foreground()
-        self._own_group = not foreground
         ours = [*self._loop.descriptors, *([self._given.fileno()] if self._given else [])]
-        self._agent_pid, sock, self._arrivals = agent.fork_local(self._settings(), self._limits, ours, foreground)
+        self._agent_pid, sock, self._arrivals = agent.fork_local(self._settings(), self._limits, ours,
+                                                                       _in_foreground())
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
         self._machines.begin_head(sock, self.opened or self._given is not None)
@@ -313,9 +312,10 @@ class Server:
         again, self._interrupted = now - self._interrupted < TWICE, now
         if again or not self._origin_pid:
             self.conclude(Status.INTERRUPTED)
-        elif self._own_group:                          # else the terminal has sent it one already
+        else:
             try:
-                os.kill(self._origin_pid, signal.SIGINT)
+                if os.getpgid(self._origin_pid) != os.getpgrp():   # else the terminal has sent it one already
+                    os.kill(self._origin_pid, signal.SIGINT)
             except ProcessLookupError:                 # it has just ended; its agent says so next
                 return
 

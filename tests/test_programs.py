@@ -1,9 +1,33 @@
-"""Programs as users have them: beside modules named as those that we use (test process)."""
+"""Programs as users have them: modules named as those that we use, a shell's background (test process)."""
 from __future__ import annotations
 
+import sys
 import unittest
 
 from tests import harness
+
+SHELL = """
+import os, signal, sys
+
+def start(*words):
+    job = os.fork()
+    if not job:
+        os.setpgid(0, 0)
+        os.execvp(words[0], words)
+    return job
+
+def bring(job):
+    os.tcsetpgrp(0, job)
+    os.killpg(job, signal.SIGCONT)
+
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = start(*sys.argv[1:])
+_, status = os.waitpid(job, os.WUNTRACED)
+print("stopped" if os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGTTIN else status, flush=True)
+bring(job)
+_, status = os.waitpid(job, 0)
+print("status", os.WEXITSTATUS(status), flush=True)
+"""
 
 
 class Programs(harness.TestCase):
@@ -24,6 +48,29 @@ class Programs(harness.TestCase):
         (script.parent / "token.py").write_text("text = 'of a user'\n")
         self.assert_ended(harness.run("-q", "-n", "1", script), "[6.0, 3.0]\n"
                           "ZeroDivisionError('division by zero') True\n")
+
+    def test_a_job_in_the_background_that_reads_from_the_terminal_stops_until_it_is_in_the_foreground(self):
+        script = self.script("""
+            import time
+            from microscoop import futures
+
+            if __name__ == "__main__":
+                print(list(futures.map(abs, [-1])), flush=True)
+                try:
+                    print("read", input(), flush=True)
+                    time.sleep(30)
+                except KeyboardInterrupt:
+                    print("interrupted", flush=True)
+        """)
+        shell = harness.Run([sys.executable, "-c", SHELL, *harness.microscoop("-q", "-n", "1", script)], pty=True)
+        shell.await_out("stopped")
+        self.assertIn("[1]", shell.out.text())
+        shell.type(b"a line\n")
+        shell.await_out("read a line")
+        shell.type(b"\x03")
+        shell.await_out("status 0")
+        self.assertIn("interrupted", shell.out.text())
+        self.assertEqual(shell.finish().err, "")
 
 
 if __name__ == "__main__":
