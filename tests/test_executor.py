@@ -51,6 +51,14 @@ class Programs(harness.AtOnce):
 class Standard(Programs):
     """What concurrent.futures and asyncio expect of an executor."""
 
+    def test_nothing_is_said_where_python_warns_of_everything(self):
+        script = self.script(HEAD + """
+if __name__ == "__main__":
+    with microscoop.Executor(2) as executor:
+        print(list(executor.map(square, [1, 2])))
+""")
+        self.assertEqual(harness.plain("-X", "dev", "-W", "error", script), (0, "[1, 4]\n", ""))
+
     def test_futures(self):
         self.check("""
 async def chores(executor):

@@ -29,6 +29,7 @@ from microscoop.errors import HostError, Status, UsageError
 from microscoop.hosts import total
 from microscoop.job import Job, make_job
 from microscoop.owner import Callbacks, Owner
+from microscoop.workers import flush_output
 
 NUMBER = 1                 # an origin that is given to the launcher is its first process
 GRACE = 5.0                # seconds in which the launcher ends
@@ -408,7 +409,8 @@ def main() -> NoReturn:
     except (UsageError, HostError) as error:
         print(f"microscoop: {error}", file=sys.stderr)
         status = Status.USAGE
-    sys.exit(status)
+    flush_output()
+    os._exit(status)                               # not sys.exit: with -X dev that finds fault with open sockets
 
 
 def _end(process: subprocess.Popen[bytes]) -> str:
