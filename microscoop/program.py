@@ -64,10 +64,18 @@ class Program:
 
     def is_sure_of(self, function: Any) -> bool:
         """Whether workers have this function by its name, as far as can be said without a closer look."""
-        if id(getattr(function, "__code__", None)) in self.sure or id(function) in self.sure:
+        if id(attribute(function, "__code__")) in self.sure or id(function) in self.sure:
             return True
-        return isinstance(function, type) or not hasattr(function, "__qualname__") or getattr(
-            function, "__module__", None) not in NAMES
+        return isinstance(function, type) or attribute(function, "__qualname__") is None or attribute(
+            function, "__module__") not in NAMES
+
+
+def attribute(value: object, name: str) -> Any:
+    """An attribute, or None, also where a `__getattr__` of the user's raises something of its own."""
+    try:
+        return getattr(value, name, None)
+    except Exception:
+        return None
 
 
 def definitions(code: CodeType) -> Iterator[CodeType]:

@@ -13,6 +13,7 @@ import pickle
 import reprlib
 import sys
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from types import FunctionType
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
@@ -85,15 +86,17 @@ def explained(error: Exception, value: Any, what: str) -> Exception:
 
 def _culprit(value: Any, path: str, depth: int) -> Tuple[str, Any]:
     """The innermost part of a value that cannot be pickled."""
-    for name, part in _parts(value) if depth < 20 else ():
-        try:
-            pickled(part)
-        except Exception:                          # found one; which kind of error does not matter here
-            return _culprit(part, path + name, depth + 1)
+    with suppress(Exception):                      # of the value's own methods: then it cannot be looked into
+        for name, part in _parts(value) if depth < 20 else ():
+            try:
+                pickled(part)
+            except Exception:                      # found one; which kind of error does not matter here
+                return _culprit(part, path + name, depth + 1)
     return path, value
 
 
 def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
+    bound = program.attribute(value, "__self__")
     if isinstance(value, dict):
         for key, part in value.items():
             yield "[%s]" % reprlib.repr(key), part
@@ -106,9 +109,9 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
     elif isinstance(value, FunctionType) and BY_VALUE in sys.modules:
         for name, part in sys.modules[BY_VALUE].brings(value).items():
             yield " (%s), its variable %s" % (value.__qualname__, name), part
-    elif hasattr(value, "__self__") and not isinstance(value.__self__, type(sys)):
-        yield ".__self__", value.__self__
-    elif hasattr(value, "func") and hasattr(value, "args"):
+    elif bound is not None and not isinstance(bound, type(sys)):
+        yield ".__self__", bound
+    elif isinstance(value, partial):
         yield ".func", value.func
         yield ".args", value.args
     else:
@@ -117,9 +120,9 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
 
 
 def _describe(value: Any) -> str:
-    name = getattr(value, "__qualname__", None)
+    name, module = program.attribute(value, "__qualname__"), program.attribute(value, "__module__")
     if name:
-        return "%s %s.%s" % (type(value).__name__, getattr(value, "__module__", "?"), name)
+        return "%s %s%s" % (type(value).__name__, "%s." % module if module else "", name)
     return "%s %s" % (type(value).__name__, reprlib.repr(value))       # which stands a __repr__ that raises
 
 
@@ -185,7 +188,7 @@ APPLY = pickle.dumps(apply, PROTOCOL)
 
 def named(function: Any) -> str:
     """What a function is called."""
-    return str(getattr(function, "__qualname__", "") or type(function).__name__)
+    return str(program.attribute(function, "__qualname__") or type(function).__name__)
 
 
 def submitted(error: BaseException) -> str:

@@ -135,6 +135,8 @@ own copy {2} [0]
 """
 
 REFUSED = TOP + """
+from unittest import mock
+
 class Base:
     pass
 
@@ -143,6 +145,14 @@ def local():
         def method(self):
             return super().__init__()
     return Inner
+
+class Odd:
+    def __init__(self, *held):
+        self.held = held
+    def __getattr__(self, name):
+        raise KeyError(name) if name in ("__self__", "__qualname__", "__code__") else AttributeError(name)
+    def __call__(self, x):
+        return x
 
 if __name__ == "__main__":
     class Guarded:
@@ -156,7 +166,7 @@ if __name__ == "__main__":
     def inner():
         return file
     for bad in (Guarded, makes, local(), local()().method, local().method, lambda: lock, outer(), lambda: generator,
-                lambda x=future: x, [lambda: [lock]]):
+                lambda x=future: x, [lambda: [lock]], Odd(lock), mock.Mock()):
         for call in (lambda: futures.submit(print, bad), lambda: futures.map(print, [[1], bad])):
             try:
                 call()
@@ -164,6 +174,7 @@ if __name__ == "__main__":
             except Exception as error:
                 show(error)
     show(futures.submit(lambda: threading.Lock()).exception())
+    show(futures.submit(Odd(), 5).result(), *futures.map(Odd(), [6]))
 """
 
 
@@ -186,11 +197,12 @@ class Runs(harness.AtOnce):
     def test_what_cannot_is_refused_at_the_call_by_name_with_the_way_out(self) -> None:
         result = harness.run("-q", "-n", "2", self.script(REFUSED))
         lines = result.out.splitlines()
-        self.assertEqual((result.status, len(lines)), (0, 21), result)
+        self.assertEqual((result.status, len(lines)), (0, 26), result)
         culprits = ("__main__.Guarded", r"\(makes\), its variable Guarded is type", "local.<locals>.Inner", "Inner",
                     r"\(local.<locals>.Inner.method\)", r"\(<lambda>\), its variable lock is lock",
                     r"\(inner\), its variable file is TextIOWrapper", "its variable generator is generator",
-                    "__defaults__.0. is Future", r"\[0\] \(<lambda>\), its variable lock is lock")
+                    "__defaults__.0. is Future", r"\[0\] \(<lambda>\), its variable lock is lock",
+                    r"held\[0\] is lock", " is Mock")
         for at, culprit in enumerate(culprits):
             for line, what in zip(lines[2 * at:], ("the task", "argument 1 of item 1")):
                 self.assertRegex(line, f"^{what} cannot be pickled: {what}.*{culprit}.*; ")
@@ -198,7 +210,9 @@ class Runs(harness.AtOnce):
             self.assertRegex(line, "; (put it|define that class, or the function,) at the top of the script")
         self.assertIn("super()", lines[8])
         self.assertIn("pass its result", lines[16])
-        self.assertRegex(lines[20], "^the result cannot be pickled: the result is lock")
+        self.assertNotIn(".func", result.out)      # which a Mock has, without end
+        self.assertEqual(lines[25], "5 6")
+        self.assertRegex(lines[24], "^the result cannot be pickled: the result is lock")
 
 
 class Hosts(harness.AtOnce):
