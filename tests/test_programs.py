@@ -49,6 +49,32 @@ class Programs(harness.TestCase):
         self.assert_ended(harness.run("-q", "-n", "1", script), "[6.0, 3.0]\n"
                           "ZeroDivisionError('division by zero') True\n")
 
+    def test_callable_objects_that_are_false_or_answer_for_no_attribute(self):
+        script = self.script("""
+            import operator
+            from microscoop import futures
+
+            class Times(list):
+                def __call__(self, x):
+                    return 10 * x
+
+            class Odd:
+                def __call__(self, x):
+                    return 10 * x
+
+                def __getattr__(self, name):
+                    if name in ("func", "__wrapped__", "__qualname__", "__code__"):
+                        raise KeyError(name)
+                    raise AttributeError(name)
+
+            if __name__ == "__main__":
+                for function in (Times(), Odd()):
+                    print(*futures.map(function, [1, 2]), futures.submit(function, 3).result(),
+                          futures.map_reduce(function, operator.add, [1, 2]))
+        """)
+        for words in ((), ("--report", script.parent / "page.html", "--resume", script.parent / "journal")):
+            self.assertEqual(harness.run("-q", "-n", "2", *words, script), (0, "10 20 30 30\n" * 2, ""), words)
+
     def test_a_job_in_the_background_that_reads_from_the_terminal_stops_until_it_is_in_the_foreground(self):
         script = self.script("""
             import time

@@ -10,6 +10,7 @@ import heapq
 import json
 import os
 import threading
+from functools import partial
 from struct import Struct
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
@@ -252,8 +253,7 @@ class Clerk:
 
 def _name(function: Any) -> str:
     """What to call it: a partial has the name of its function."""
-    function = getattr(function, "func", function)
-    return tasks.named(function)[:100]
+    return tasks.named(function.func if isinstance(function, partial) else function)[:100]
 
 
 def _sent(function: Any, arguments: Any) -> Task:

@@ -100,7 +100,8 @@ def fold(how: How, first: int, columns: Sequence[tasks.Column]) -> Tuple[int, fl
         func, op = pickle.loads(how.function) if how.function else None, pickle.loads(how.operator)
         numbered = isinstance(func, Dressed)
         for arguments in tasks.arguments(columns, 0):
-            value = (func.at(first + done) if numbered else func)(*arguments) if func else arguments[0]
+            value = (func.at(first + done) if numbered else func)(
+                *arguments) if func is not None else arguments[0]
             total = op(total, value) if done else value
             if how.scan:
                 kept.append(outcome(total))

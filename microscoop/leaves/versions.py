@@ -13,7 +13,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Iterator, List, Set, Tuple
 from weakref import WeakKeyDictionary
 
-from .. import tasks
+from .. import program, tasks
 from .dressed import Dressed
 
 
@@ -26,7 +26,7 @@ class Versions:
     def of(self, function: Any) -> Tuple[str, str]:
         """Name and version of any callable; builtin ones have no version."""
         inner = _inner(function)
-        if not hasattr(inner, "__qualname__"):
+        if program.attribute(inner, "__qualname__") is None:
             inner = type(inner)
         name = "%s.%s" % (getattr(inner, "__module__", None), inner.__qualname__)      # str.upper has none
         if not isinstance(inner, FunctionType):
@@ -53,7 +53,7 @@ def _inner(function: Any) -> Any:
             function = function.func
         elif isinstance(function, (MethodType, staticmethod, classmethod)):
             function = function.__func__
-        elif hasattr(function, "__wrapped__") and not isinstance(function, FunctionType):
+        elif not isinstance(function, FunctionType) and program.attribute(function, "__wrapped__") is not None:
             function = function.__wrapped__        # functools.lru_cache
         else:
             return function
