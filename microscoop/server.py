@@ -113,8 +113,8 @@ class Server:
     def _begin_head(self) -> None:
         """Fork the local agent, before there is anything that it should not have."""
         ours = [*self._loop.descriptors, *([self._given.fileno()] if self._given else [])]
-        self._agent_pid, sock, self._arrivals = agent.fork_local(self._settings(), self._limits, ours,
-                                                                       _in_foreground())
+        self._agent_pid, sock, self._arrivals = agent.fork_local(
+            self._settings(), self._limits, ours, _in_foreground())
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
         self._machines.begin_head(sock, self.opened or self._given is not None)
