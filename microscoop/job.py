@@ -8,7 +8,7 @@ import os
 from typing import Any, Optional, Sequence
 
 from microscoop.errors import UsageError
-from microscoop.hosts import Share, distribute, parse_hostfile, parse_words, total
+from microscoop.hosts import Host, Share, distribute, parse_hostfile, parse_words, total
 from microscoop.record import Record
 
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
@@ -57,13 +57,7 @@ def make_job(asked: Job, program: Sequence[str], scriptless: bool = False) -> tu
 
     program: the script and its arguments; scriptless: there may be none.
     """
-    hosts = parse_words(asked.hosts)
-    if asked.hostfile is not None:
-        hosts = parse_hostfile(_read(asked.hostfile), asked.hostfile)
-    elif not hosts and any(os.environ.get(name) for name in ALLOCATIONS):
-        from microscoop.leaves import schedulers
-        hosts = schedulers.allocated(os.environ, asked.verbose)
-    shares, warning = distribute(hosts, None if asked.check else asked.n)  # a check leaves no host out
+    shares, warning = distribute(_hosts(asked), None if asked.check else asked.n)  # a check leaves no host out
     scriptless = scriptless or asked.check or asked.dry_run
     leaves = dict(asked.leaves)
     if not program and not scriptless and "instead" not in leaves and _may_talk(asked):
@@ -81,6 +75,17 @@ def make_job(asked: Job, program: Sequence[str], scriptless: bool = False) -> tu
         script=script, args=args, folder=folder, shares=tuple(shares), leaves=leaves, prolog=asked.prolog or None,
         path=_directory(asked.path, shares), verbose=min(asked.verbose, 2),
         pythonpath=os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath), warning
+
+
+def _hosts(asked: Job) -> Sequence[Host]:
+    """Those that were named; if none was, those that a scheduler has allotted."""
+    hosts = parse_words(asked.hosts)
+    if asked.hostfile is not None:
+        return parse_hostfile(_read(asked.hostfile), asked.hostfile)
+    if not hosts and any(os.environ.get(name) for name in ALLOCATIONS):
+        from microscoop.leaves import schedulers
+        return schedulers.allocated(os.environ, asked.verbose)
+    return hosts
 
 
 def _read(hostfile: str) -> str:
