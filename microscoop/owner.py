@@ -164,8 +164,9 @@ class Owner:
     def start(self) -> None:
         """Begin to take in what comes, if that has not begun yet."""
         if self._reader is None:
-            self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
-            self._reader.start()
+            reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
+            reader.start()                         # raises RuntimeError where there may be no more threads
+            self._reader = reader
 
     # Called by the user's threads
 

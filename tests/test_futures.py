@@ -144,6 +144,26 @@ if __name__ == "__main__":
         self.assertEqual(sorted(result.out.splitlines()), [*(f"called {n}" for n in range(7)), "the script ends"])
         self.assertEqual((result.status, result.err), (0, ""))
 
+    def test_a_script_that_could_have_no_thread_ends_or_asks_again(self):
+        text = """
+import threading
+if __name__ == "__main__":
+    start = threading.Thread.start
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = refuse
+    try:
+        futures.submit(abs, -1)
+    except RuntimeError as error:
+        print(error)
+    threading.Thread.start = start
+    if sys.argv[1:]:
+        print(list(futures.map(abs, range(-2, 0))))
+"""
+        refused = "can't start new thread\n"
+        self.assertEqual(self.go(text), (0, refused, ""))
+        self.assertEqual(self.go(text, "again"), (0, refused + "[2, 1]\n", ""))
+
     def test_children_of_open_tasks_are_finished_too(self):
         self.go(SLOW_NOTES + """
 def parent(n):
