@@ -16,10 +16,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence
 NAMES = ("__main__", "__mp_main__")
 PLAIN = frozenset((        # may be imported before a fork: they start nothing, and keep nothing that is a process's own
     "argparse", "array", "ast", "base64", "bisect", "bz2", "cmath", "collections", "contextlib", "copy", "csv",
-    "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "glob", "gzip", "hashlib",
-    "heapq", "inspect", "io", "itertools", "json", "logging", "lzma", "math", "numbers", "operator", "pathlib",
-    "pickle", "pprint", "queue", "random", "re", "shutil", "statistics", "string", "struct", "subprocess", "tempfile",
-    "textwrap", "traceback", "types", "typing", "uuid", "zipfile", "zlib"))
+    "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "glob", "gzip", "heapq",
+    "inspect", "io", "itertools", "json", "logging", "lzma", "math", "numbers", "operator", "pathlib", "pickle",
+    "pprint", "queue", "random", "re", "shutil", "statistics", "string", "struct", "subprocess", "tempfile",
+    "textwrap", "traceback", "types", "typing", "uuid", "zipfile", "zlib"))  # not hashlib: OpenSSL reads --env
 _current: List[Program] = []   # this process's, in a run
 OPTIMIZED = 1              # co_flags of a function's code; that of a class goes without
 
