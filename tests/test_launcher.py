@@ -386,19 +386,19 @@ if __name__ == "__main__":
         path = self.script("""
             import json, pprint
             import os
-            import dataclasses
+            import difflib
             from statistics import mean
             from microscoop import futures
             def look(_):
-                return dataclasses.mine, json.loads("[1]")[0], mean([1, 3]), os.environ["ONE"]
+                return difflib.mine, json.loads("[1]")[0], mean([1, 3]), os.environ["ONE"]
             if __name__ == "__main__":
-                print(dataclasses.mine, os.environ.get("ONE"), os.environ["TWO"])
+                print(difflib.mine, os.environ.get("ONE"), os.environ["TWO"])
                 print(set(futures.map(look, range(9))))
                 agent = str(os.getppid())
                 print(agent in open(os.path.join(os.path.dirname(__file__), "importers")).read().split())
         """)
-        (path.parent / "dataclasses.py").write_text(
-            "import os\nmine = 'mine'\nis_dataclass = dataclass = fields = None\n"
+        (path.parent / "difflib.py").write_text(
+            "import os\nmine = 'mine'\n"
             "with open(os.path.join(os.path.dirname(__file__), 'importers'), 'a') as file:\n"
             "    file.write('%d\\n' % os.getpid())\n")
         result = harness.run("-q", "-n", "2", "--env", "ONE=1", "--env", "TWO=2", path, env={"ONE": None, "TWO": "two"})
