@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Deque, Dict, List, Tuple
 
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "sys", "usr", "var")
@@ -50,10 +51,10 @@ def host() -> None:
     account(spec)
     for line in sshd_lines(spec):
         write("/run/sshd/config", line + "\n", "a", 0o600)
-    run(*SSHD)
+    start_sshd(spec["port"])
     signal.signal(signal.SIGCHLD, reap)
     print("ready", flush=True)
-    orders = {"kill-sshd": kill_sshd, "start-sshd": lambda: run(*SSHD), "plain-frames": plain_frames}
+    orders = {"kill-sshd": kill_sshd, "start-sshd": lambda: start_sshd(spec["port"]), "plain-frames": plain_frames}
     for line in sys.stdin:
         orders[line.strip()]()
         print("done", flush=True)
@@ -157,6 +158,15 @@ def sshd_lines(spec: Dict[str, Any]) -> List[str]:
     ):
         lines.setdefault(*line.split(" ", 1))
     return [f"{key} {value}" for key, value in lines.items()]
+
+
+def start_sshd(port: int) -> None:
+    """Until it listens; the process that is started ends before that."""
+    run(*SSHD)
+    limit, listening = time.monotonic() + 20, f":{port:04X} 00000000:0000 0A"  # as proc(5) has it
+    while listening not in Path("/proc/net/tcp").read_text():
+        assert time.monotonic() < limit, "its sshd does not listen; see /run/sshd/log"
+        time.sleep(0.01)
 
 
 def kill_sshd() -> None:
