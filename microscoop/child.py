@@ -21,7 +21,7 @@ from .bootstrap import usable_cores
 from .channel import Link
 from .errors import Status, UsageError, exit_status, show
 from .owner import Owner
-from .program import compiled, current, execute, import_plain, read
+from .program import compiled, current, execute, read
 from .protocol import INLINE, Unfit
 from .record import Record
 from .tasks import lacking, of_program
@@ -100,8 +100,6 @@ class Prepared:
 
     def __init__(self, settings: Settings) -> None:
         self.script = compiled(settings.script) if settings.script else None
-        if self.script is not None:                # else they say why
-            import_plain(self.script, [settings.path0, *settings.pythonpath])
         self.worker = Worker(Link(), 0, settings.workers, settings.retries, settings.task_timeout, "",
                              memoryview(b"").cast("Q"), settings.sent)
         self.path = _path(settings)

@@ -1,25 +1,15 @@
-"""The program of a run, and what workers have of it.  Runs in the origin and in workers; agents prepare it for them.
+"""The program of a run, and what workers have of it.  Runs in the origin and in workers; agents compile it for them.
 
 The origin runs it as `__main__`, workers load it as `__mp_main__` without what stands under the guard.  So a function
 from there has a name in the origin that workers do not know.
 """
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
-from importlib import import_module
-from importlib.machinery import PathFinder
 from types import CodeType, ModuleType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional
 
 NAMES = ("__main__", "__mp_main__")
-PLAIN = frozenset((        # may be imported before a fork: they start nothing, and keep nothing that is a process's own
-    "argparse", "array", "ast", "base64", "bisect", "bz2", "cmath", "collections", "contextlib", "copy", "csv",
-    "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "glob", "gzip", "heapq",
-    "inspect", "io", "itertools", "json", "logging", "lzma", "math", "numbers", "operator", "pathlib", "pickle",
-    "pprint", "queue", "random", "re", "shutil", "statistics", "string", "struct", "subprocess", "tempfile",
-    "textwrap", "traceback", "types", "typing", "uuid", "zipfile", "zlib"))  # not hashlib: OpenSSL reads --env
 _current: List[Program] = []   # this process's, in a run
 OPTIMIZED = 1              # co_flags of a function's code; that of a class goes without
 
@@ -116,55 +106,3 @@ def execute(name: str, program: Program) -> None:
     """Run a program, or load it, as a module of this name.  Raises what it raises."""
     module = program.module(name)
     exec(program.code(), module.__dict__)
-
-
-class _Shadowed(BaseException):
-    """There is another module of this name; not for the `except` of who tries to import it."""
-
-
-class _Sentry:
-    """Finds no module; refuses those that somebody has in these folders."""
-
-    def __init__(self, folders: Sequence[str]) -> None:
-        self._folders = folders
-
-    def refuses(self, name: str) -> bool:
-        """Whether there is such a module; a folder without __init__.py is none, as long as there is another."""
-        found = PathFinder.find_spec(name, self._folders)
-        return found is not None and found.loader is not None
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if path is None and self.refuses(name):
-            raise _Shadowed(name)
-
-
-def import_plain(program: Program, folders: Sequence[str]) -> None:
-    """Import what a script begins by importing, in an agent: once for all that it will fork.
-
-    Of the standard library alone, and nothing that has the name of something in these folders or on PYTHONPATH, where
-    the script's processes look first.  Nothing at all if that is one of PLAIN, since not every C module can be broken
-    off where it imports one of those, and if the script may have its processes look elsewhere."""
-    lines = (line.decode("utf-8", "replace").replace(",", " ").split() for line in program.text.splitlines()
-             if line.startswith((b"import ", b"from ")))
-    names = PLAIN & {word for first, *words in lines for word in (words if first == "import" else words[:1])}
-    library, path = os.path.dirname(os.__file__), sys.path[:]
-    if not names or library not in path or b"sys.path" in program.text or b"sys.meta_path" in program.text \
-            or sys.platform == "darwin":               # where much does not bear a fork
-        return
-    start = path.index(library)
-    sentry = _Sentry([*folders, *path[1:start]])
-    if not any(map(sentry.refuses, PLAIN)):
-        sys.path[:] = path[start:]
-        sys.meta_path.insert(0, sentry)
-        _import(names)
-        sys.meta_path.remove(sentry)
-        sys.path[:] = path
-
-
-def _import(names: Iterable[str]) -> None:
-    import warnings
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")                 # who warns shall do so in the origin
-        for name in sorted(names):
-            with suppress(Exception, _Shadowed):
-                import_module(name)

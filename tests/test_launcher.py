@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -381,75 +380,6 @@ if __name__ == "__main__":
                 print(set(futures.map(look, range(9))))
         """), env={"TWO": "two words"})
         self.assertEqual(result, (0, f"{ {(str(folder), '1', 'two words', '', 3, 5)} }\n", ""))
-
-    def test_modules_beside_the_script_go_before_those_of_the_standard_library(self):
-        path = self.script("""
-            import json, pprint
-            import os
-            import difflib
-            from statistics import mean
-            from microscoop import futures
-            def look(_):
-                return difflib.mine, json.loads("[1]")[0], mean([1, 3]), os.environ["ONE"]
-            if __name__ == "__main__":
-                print(difflib.mine, os.environ.get("ONE"), os.environ["TWO"])
-                print(set(futures.map(look, range(9))))
-                agent = str(os.getppid())
-                print(agent in open(os.path.join(os.path.dirname(__file__), "importers")).read().split())
-        """)
-        (path.parent / "difflib.py").write_text(
-            "import os\nmine = 'mine'\n"
-            "with open(os.path.join(os.path.dirname(__file__), 'importers'), 'a') as file:\n"
-            "    file.write('%d\\n' % os.getpid())\n")
-        result = harness.run("-q", "-n", "2", "--env", "ONE=1", "--env", "TWO=2", path, env={"ONE": None, "TWO": "two"})
-        self.assertEqual(result, (0, "mine None two\n{('mine', 1, 2, '1')}\nFalse\n", ""))
-
-    def test_the_agent_imports_only_what_the_script_would_get_too(self):
-        path = self.script("""
-            import decimal, numbers
-            import logging, sys
-            import queue
-            from microscoop import futures
-            def look(_):
-                return isinstance(decimal.Decimal(1), numbers.Number), hasattr(queue, "Queue")
-            def imported(_):
-                return logging._startTime
-            if __name__ == "__main__":
-                print({look(0), *futures.map(look, range(9))})
-                print({imported(0)} == set(futures.map(imported, range(9))))
-        """)
-        (path.parent / "queue").mkdir()                # no module, as it has no __init__.py
-        once = sys.platform != "darwin"                # else everybody for himself
-        self.assertEqual(harness.run("-q", "-n", "2", path), (0, "{(True, True)}\n%s\n" % once, ""))
-        (path.parent / "numbers.py").write_text(
-            "class Number:\n    register = len\nComplex = Real = Rational = Integral = Number\n"
-            "Number.register = staticmethod(lambda one: None)\n")
-        self.assertEqual(harness.run("-q", "-n", "2", path), (0, "{(False, True)}\nFalse\n", ""))
-
-    @unittest.skipIf(sys.platform == "darwin", "nothing is imported there")
-    def test_the_agent_leaves_a_module_to_the_script_that_imports_one_beside_it(self):
-        path = self.script("import csv, glob, hashlib\n")     # the last reads environment variables
-        (path.parent / "fnmatch.py").write_text("raise SystemExit('imported')\n")
-        text = "import sys; from microscoop import program as p; p.import_plain(p.read(sys.argv[1]), sys.argv[2:])"
-        text += "; print(*(name in sys.modules for name in ('csv', 'glob', 'fnmatch', 'hashlib')), len(sys.meta_path))"
-        done = subprocess.run([sys.executable, "-S", "-c", text, path, path.parent], env=harness.environment(),
-                              stdout=subprocess.PIPE, text=True, timeout=30)
-        self.assertEqual(done.stdout, "True False False False 3\n")
-
-    def test_a_script_may_have_modules_come_from_elsewhere(self):
-        path = self.script("""
-            import os, sys
-            sys.path.insert(0, os.path.join(os.path.dirname(__file__), "elsewhere"))
-            import statistics
-            from microscoop import futures
-            def look(_):
-                return statistics.mine
-            if __name__ == "__main__":
-                print({look(0), *futures.map(look, range(9))})
-        """)
-        (path.parent / "elsewhere").mkdir()
-        (path.parent / "elsewhere" / "statistics.py").write_text("mine = 'mine'\n")
-        self.assertEqual(harness.run("-q", "-n", "2", path), (0, "{'mine'}\n", ""))
 
     def test_a_run_inside_a_task_of_a_run(self):
         path = self.script("""
