@@ -57,13 +57,15 @@ def start(stdin, out):  # type: (BinaryIO, int) -> None
     here = is_in_place(order)
     tell(out, "files", in_place=here, **facts())
     files = b"" if here else receive(stdin)
-    directory = private_directory()
+    directory = private_path()
     try:
+        make_private(directory)
         unpack(os.path.join(directory, "lib"), order["package"], package)
         order.update(directory=directory, sent=os.path.join(directory, "files"))
         if not here:
             unpack(order["sent"], order["files"], files)
         place(order, here)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))  # until both know what it means to them
         parent, child = os.getpid(), fork()
     except BaseException:  # sys.exit of a failed stage, too: nothing stays behind
         remove(directory)
@@ -188,15 +190,18 @@ def is_same(path, size, digest):  # type: (str, int, str) -> bool
         return False
 
 
-def private_directory():  # type: () -> str
-    """The path of a new one that only this user can enter."""
+def private_path():  # type: () -> str
+    """Where the private directory is to be."""
     base = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")
-    path = os.path.join(base, "microscoop-" + "".join("%02x" % byte for byte in bytearray(os.urandom(8))))
+    return os.path.join(base, "microscoop-" + "".join("%02x" % byte for byte in bytearray(os.urandom(8))))
+
+
+def make_private(path):  # type: (str) -> None
+    """A new directory that only this user can enter."""
     try:
         os.mkdir(path, 0o700)
     except OSError as error:
-        fail("files", "no private directory can be made in %s: %s" % (base, error.strerror))
-    return path
+        fail("files", "no private directory can be made in %s: %s" % (os.path.dirname(path), error.strerror))
 
 
 def unpack(directory, entries, blob):  # type: (str, Iterable[Tuple[str, int, int, str]], bytes) -> None
@@ -247,12 +252,13 @@ def fork():  # type: () -> int
 
 def serve(stdin, out, order):  # type: (BinaryIO, int, Dict[str, Any]) -> None
     """In the child: becomes the agent."""
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     sys.path[:0] = [os.path.join(order["directory"], "lib")] * 2  # workers put the script's folder over the first
     from microscoop import agent
     fd_in, fd_out = os.dup(stdin.fileno()), out  # the head sends nothing before "ready": no byte is in stdin's buffer
     stdin.close()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     held = []  # descriptors that the agent alone must hold open
     if order["tunnel"]:
         from microscoop.leaves import tunnel

@@ -292,6 +292,14 @@ class NothingOfItIsLeft(LaunchCase):
         self.error(path="/nowhere")
         self.assertTrue(harness.until(lambda: not self.private(), 5))
 
+    def test_when_a_signal_meets_it_halfway(self) -> None:
+        for call in ("mkdir", "fork"):  # as it returns: in the parent and in the child
+            with self.subTest(call=call):
+                hit = self.python(f"import os; real = os.{call}\ndef hit(*a):\n    try:\n        return real(*a)\n"
+                                  f"    finally:\n        os.kill(os.getpid(), 15)\nos.{call} = hit")
+                self.error(python=hit)
+                self.assertTrue(harness.until(lambda: not self.private(), 5), self.private())
+
     def test_of_the_tunnel_once_both_have_met(self) -> None:
         before = set(Path("/tmp").glob("microscoop-*"))
         start = self.ready(tunnel=True)
