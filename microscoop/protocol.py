@@ -277,7 +277,8 @@ def decode(frame: bytes, known: Container[Type[Any]] = _PACK) -> Message:
         cls, form, has_body = _UNPACK[frame[0]]
         numbers = form.unpack_from(frame)[1:]
     except (IndexError, KeyError, StructError) as error:
-        raise ProtocolError("not a message: %r" % bytes(frame[:32])) from error
+        said = frame[len(NONSENSE):] if frame.startswith(NONSENSE) else frame
+        raise ProtocolError("not a message: %r" % bytes(said[:32])) from error
     if cls not in known:
         raise ProtocolError("%s is not for this side to say" % cls.__name__)
     if has_body:

@@ -219,7 +219,9 @@ class FramesOnTheirWay(Pairs):
                 self.assertEqual(fed(frames, bytes([code])), [])
             else:
                 (refused,) = fed(frames, bytes([code]))
-                self.assertRaises(ProtocolError, decode, refused)
+                with self.assertRaises(ProtocolError) as caught:
+                    decode(refused)
+                self.assertEqual(str(caught.exception), f"not a message: {HEADER.pack(1000) + bytes([code])!r}")
 
     def test_end_with_the_channel(self) -> None:
         ours, theirs = self.pair()
