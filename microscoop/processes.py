@@ -55,24 +55,25 @@ class Processes:
         elif one.machine.channel is not None:
             self._loop.send(one.machine.channel, encode(Relay(process, frame)), frame[0] == LATER)
 
-    def bury(self, process: int) -> bool:
-        """It has ended: take in what it still had to print and to say.  Whether it was expelled."""
+    def bury(self, process: int, buried: Callable[[bool], None]) -> None:
+        """It has ended: take in what it still had to print and to say, then call buried(whether it was expelled)."""
         one = self._all.get(process)
         if one is None:
-            return False
+            buried(False)
+            return
         if one.port is not None:
             for frame in one.port.last():
                 self.hear(process, frame)
             one.port.close()
-        while one.backlog:                         # whether its output is out or not
-            self._take_in(one)
         del self._all[process]
-        return one.expelled
+        self._when_out(one, lambda: buried(one.expelled))
 
     def bury_all(self, machine: Machine) -> None:
-        """Its host is lost."""
-        for process in [process for process, one in self._all.items() if one.machine is machine]:
-            self.bury(process)
+        """Its host is lost: take in what its processes had said, whether their output is out or not."""
+        for one in [one for one in self._all.values() if one.machine is machine]:
+            while one.backlog:
+                self._take_in(one)
+            del self._all[one.number]
 
     def _printed(self, port: Port, stream: int, text: bytes) -> None:
         outlet = self.put_out(port.process, stream, text)
@@ -97,11 +98,15 @@ class Processes:
         one = self._all.get(process)
         if one is not None:
             one.backlog.append(frame)
-            out, err = one.marks[1], one.marks[2]
-            self._outlets[1].when_out(out, lambda: self._outlets[2].when_out(err, lambda: self._take_in(one)))
+            self._when_out(one, lambda: self._take_in(one))
+
+    def _when_out(self, one: Process, callback: Callable[[], None]) -> None:
+        """Call back once all is out that it has printed so far; the callbacks of one process come in their order."""
+        out, err = one.marks[1], one.marks[2]
+        self._outlets[1].when_out(out, lambda: self._outlets[2].when_out(err, callback))
 
     def _take_in(self, one: Process) -> None:
-        if not one.backlog:                        # it was buried meanwhile
+        if not one.backlog:                        # its host was lost meanwhile
             return
         frame = one.backlog.popleft()
         if one.expelled:

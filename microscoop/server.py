@@ -170,7 +170,9 @@ class Server:
     def _died(self, machine: Machine, message: protocol.Died) -> None:
         if machine is self._machines.head and not self.is_over():
             self._arrived()                            # its near end has come before, another way
-        expelled = self._processes.bury(message.process)
+        self._processes.bury(message.process, lambda expelled: self._buried(machine, message, expelled))
+
+    def _buried(self, machine: Machine, message: protocol.Died, expelled: bool) -> None:
         begun: Any = tuple(protocol.BEGUN.iter_unpack(message.body))
         how, verdict = _how(message.status), protocol.CHARGED
         if message.overdue:

@@ -204,6 +204,23 @@ if __name__ == "__main__":
         print(found == list(range(150)), error.item)
 """, "--retries", "0"), "True 150\n")
 
+    def test_a_slow_reader_sees_the_output_of_a_dead_worker_before_the_results(self):
+        text = HEAD + """
+def task(k):
+    print((".\\n" * 100000) + "output %d" % k)
+    if k == 0:
+        threading.Timer(0.3, die, ("exit",)).start()    # when the result has been sent
+    return k
+if __name__ == "__main__":
+    for k in futures.map(task, range(2)):
+        os.write(1, b"result %d\\n" % k)
+"""
+        for way in ((), ("--ssh-executable", "env WHERE={host}", "--host", "a", "--")):
+            words = harness.microscoop("-q", "-n", "1", *way, self.script(text), self.path)
+            result = harness.Run(["sh", "-c", '"$@" | { sleep 1; cat; }', "sh", *words]).finish(20)
+            lines = [line for line in result.out.splitlines() if line != "."]
+            self.assertEqual(lines, ["output 0", "result 0", "output 1", "result 1"], result.err)
+
     def test_an_idle_worker_that_is_killed_is_replaced(self):
         self.assert_ended(self.go("""
 def pid(_=None):
