@@ -81,8 +81,9 @@ class AsUnderPlainPython(harness.AtOnce):
                 "raise SystemExit([1, 2])": 1, "exit(1 << 70)": 255}
         for end, (plain, ours) in zip(ends, harness.at_once(self.both, ends)):
             with self.subTest(end):
-                self.assertEqual(ours, plain)
-                self.assertEqual(ours.status, ends[end])
+                self.assertEqual((ours.status, plain.status), (ends[end], ends[end]))
+                if "<<" not in end:                # of that newer Pythons complain, too
+                    self.assertEqual(ours, plain)
 
     def test_the_exit_status_of_a_script_whose_end_is_heard_of_before_its_beginning(self):
         path = self.script("import os\nos._exit(7)\n")
@@ -259,7 +260,7 @@ class Report(harness.TestCase):
         return [match.group(1) for match in re.finditer(r"^\[[^\]]+\] launcher  INFO    (.*)$", err, re.MULTILINE)]
 
     def test_the_start_is_reported_on_stderr_in_scoops_form(self):
-        result = harness.run("-n", "3", self.script(QUICK))
+        result = harness.run("-n", "3", self.script(ARTICLE))
         lines = self.lines(result.err)
         version = "{}.{}.{}".format(*sys.version_info)
         self.assertRegex(lines[0], r"(?i)^microscoop \d.*" + re.escape(version))
