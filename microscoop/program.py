@@ -62,10 +62,10 @@ class Program:
 
 
 def attribute(value: object, name: str) -> Any:
-    """An attribute, or None, also where a `__getattr__` of the user's raises something of its own."""
+    """An attribute, or None where there is none."""
     try:
         return getattr(value, name, None)
-    except Exception:
+    except Exception:                              # of a property or __getattr__ of the user's: it has none, then
         return None
 
 
