@@ -53,16 +53,18 @@ def flush_output() -> None:
 
 class Run:
     """A block at work; its thread appends to `done` and other threads may cut `numbers` short."""
-    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "due", "beneath", "note", "slot", "home")
+    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "ended", "due", "beneath", "note", "slot",
+                 "home")
 
     def __init__(self, block: Block, home: bool = False) -> None:
         self.block = block
         self.home = home                           # our own items, run here: their outcomes go straight to the call
         self.beneath: object = None                # the task on top of which it runs
-        self.numbers = list(range(block.first, block.first + block.items))
+        self.numbers: List[int] = []               # none before the function is there
         self.done: List[Any] = []
         self.sent = 0                              # of done
         self.since = self.began = time.perf_counter_ns()
+        self.ended = 0                             # when the last item did: what follows is no part of its time
         self.due = self.began + _patience(block)   # when the reader thread looks at it
         self.slot, self.note = 0, memoryview(b"")  # where the item at work is noted
 
@@ -463,17 +465,21 @@ class Worker(Owner):
             for wrap in self.wrappers:
                 function = wrap(function, run)
         except BaseException as error:             # of rebuilding the function: the outcome of every item
-            run.done.extend([self.failure(error, "item %d" % i) for i in run.numbers])
+            failures = [self.failure(error, "item %d" % i) for i in range(block.first, block.first + block.items)]
+            with self.lock:                        # `rest` may have cut it meanwhile
+                run.done.extend(failures[:run.block.items])
         else:
             while not self._is_done(run):
                 self._loop(run, function, columns)
+            run.ended = time.perf_counter_ns()
 
     def _is_done(self, run: Run) -> bool:
         """Whether each item that the block still has is done; `rest` may have cut the numbers for items that it then
         saw had begun."""
         with self.lock:
-            run.numbers = list(range(run.block.first, run.block.first + run.block.items))
-            return len(run.done) >= len(run.numbers)
+            done = len(run.done) >= run.block.items
+            run.numbers = [] if done else list(range(run.block.first, run.block.first + run.block.items))
+            return done
 
     def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
         numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
@@ -521,7 +527,7 @@ class Worker(Owner):
             if remarks:
                 self.link.send(*remarks)
             return
-        now = time.perf_counter_ns()
+        now = run.ended or time.perf_counter_ns()
         part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
         run.sent += count
         spent, run.since = max(now - run.since, 1), now
@@ -641,7 +647,7 @@ class Worker(Owner):
     def _dues(self, now: int) -> Iterator[int]:
         """When the reader thread should look again, and why; the lock is held."""
         for run in self._runs:
-            if len(run.numbers) > 1:
+            if run.block.items > 1:
                 yield run.due
         if self._inbox and self._inbox[0].items > 1:       # so that whoever begins it need not poke us
             yield now + _patience(self._inbox[0])
