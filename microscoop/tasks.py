@@ -96,17 +96,13 @@ def _culprit(value: Any, path: str, depth: int) -> Tuple[str, Any]:
 
 
 def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
+    for kinds, label, pairs in _CONTAINERS:
+        if isinstance(value, kinds):
+            for key, part in pairs(value):
+                yield label % reprlib.repr(key), part
+            return
     bound = program.attribute(value, "__self__")
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield "[%s]" % reprlib.repr(key), part
-    elif isinstance(value, (list, tuple)):
-        for i, part in enumerate(value):
-            yield "[%d]" % i, part
-    elif isinstance(value, (set, frozenset)):
-        for part in value:
-            yield "{%s}" % reprlib.repr(part), part
-    elif isinstance(value, FunctionType) and BY_VALUE in sys.modules:
+    if isinstance(value, FunctionType) and BY_VALUE in sys.modules:
         for name, part in sys.modules[BY_VALUE].brings(value).items():
             yield " (%s), its variable %s" % (value.__qualname__, name), part
     elif bound is not None and not isinstance(bound, type(sys)):
@@ -114,9 +110,16 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
     elif isinstance(value, partial):
         yield ".func", value.func
         yield ".args", value.args
-    else:
-        for key, part in getattr(value, "__dict__", {}).items() if not isinstance(value, type) else ():
+    elif not isinstance(value, type):
+        for key, part in getattr(value, "__dict__", {}).items():
             yield "." + key, part
+
+
+_CONTAINERS: Sequence[Tuple[Any, str, Callable[[Any], Iterable[Tuple[Any, Any]]]]] = (
+    # kinds, how a part is called, (name, part) of each part
+    (dict, "[%s]", dict.items),
+    ((list, tuple), "[%s]", enumerate),
+    ((set, frozenset), "{%s}", lambda parts: zip(parts, parts)))
 
 
 def _describe(value: Any) -> str:

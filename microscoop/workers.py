@@ -532,17 +532,19 @@ class Worker(Owner):
         run.sent += count
         spent, run.since = max(now - run.since, 1), now
         if run.home:
-            call = self.calls.get(run.block.call)
-            if call is not None:
-                self._flying -= count
-                call.arrive(first, tasks.results(part), count, spent)
+            self._bring_home(run.block.call, first, part, spent)
             return
         result = self.streams.fit(Result(run.block.owner, run.block.call, first, count, spent, self.number, 0, b"",
                                          self.streams.pickled(tasks.results(part))))
-        if last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident():
-            self.link.send(*remarks, result, self._rest())
-        else:
-            self.link.send(*remarks, result)
+        at_rest = last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident()
+        self.link.send(*remarks, result, *([self._rest()] if at_rest else ()))
+
+    def _bring_home(self, number: int, first: int, outcomes: List[Any], spent: int) -> None:
+        """Outcomes of our own items are where they belong, unless nobody wants them any more; the lock is held."""
+        call = self.calls.get(number)
+        if call is not None:
+            self._flying -= len(outcomes)
+            call.arrive(first, tasks.results(outcomes), len(outcomes), spent)
 
     # The reader thread
 

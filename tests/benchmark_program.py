@@ -5,7 +5,6 @@
 WAY: microscoop, Pool or PPE (ProcessPoolExecutor), the last two with ":CHUNKSIZE" if one is given. PASS: "time", or
 "share": the largest part of all tasks that one worker ran, found by tasks that return their process id.
 """
-import json
 import os
 import sys
 import time
@@ -304,6 +303,8 @@ def main(scenario, name, n, size, which):
         way.close()
     if which == "share":
         figures = {"share": max(map(figures.count, set(figures))) / len(figures)}
+    import json  # here, lest each worker of microscoop imports what only this line needs
+
     print(json.dumps(figures), flush=True)
 
 
