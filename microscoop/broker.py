@@ -25,33 +25,8 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, Type, Union
 
-from .protocol import (
-    ALONE,
-    CHARGED,
-    DONE,
-    FREE,
-    FREED,
-    ORIGIN,
-    RUNNING,
-    UNMATCHED,
-    WAITING,
-    WORKER,
-    Back,
-    Block,
-    Credit,
-    Drop,
-    Idle,
-    Lost,
-    Message,
-    Piece,
-    Pull,
-    Quiet,
-    Remark,
-    Result,
-    Surplus,
-    Taken,
-    Unfit,
-)
+from . import protocol
+from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATCHED, WAITING, WORKER
 from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
@@ -96,7 +71,7 @@ class ProcessUp(Record):
 class Heard(Record):
     """A process has said something."""
     process: int
-    message: Message
+    message: protocol.Message
 
 
 class ProcessDied(Record):
@@ -115,7 +90,7 @@ Event = Union[HostUp, Awaited, Open, HostDown, ProcessUp, Heard, ProcessDied]
 class Send(Record):
     """Give a process this message."""
     process: int
-    message: Message
+    message: protocol.Message
 
 
 class Start(Record):
@@ -145,7 +120,7 @@ class Held:
     """Items that a process holds: those of one block whose results have not come."""
     __slots__ = ("owner", "call", "first", "end", "planned", "finished")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: protocol.Block) -> None:
         self.owner, self.call, self.first = block.owner, block.call, block.first
         self.end = block.first + block.items
         self.planned = block.planned                # microseconds; 0 once it does not count as load any more
@@ -162,7 +137,7 @@ class Process:
         self.held: List[Held] = []
         self.credit = 0
         self.surplus = 0
-        self.stock: Dict[int, Deque[Block]] = {}    # by the minor that they need
+        self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
         self.pace = (0, 0)         # (call, nanoseconds) that its items took, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
 
@@ -372,7 +347,7 @@ class Broker:
 
     def _lost(self, held: Held, first: int, end: int, verdict: int, body: bytes = b"") -> None:
         if first < end:
-            self._actions.append(Send(held.owner, Lost(held.call, first, end - first, verdict, body)))
+            self._actions.append(Send(held.owner, protocol.Lost(held.call, first, end - first, verdict, body)))
 
     # Messages
 
@@ -381,7 +356,7 @@ class Broker:
         if process is not None:                     # else it is dead, and what it said comes late
             _MESSAGES[type(event.message)](self, process, event.message)
 
-    def _block(self, owner: Process, block: Block) -> None:
+    def _block(self, owner: Process, block: protocol.Block) -> None:
         block = block._replace(owner=owner.number)
         blocks = owner.stock.get(block.minor)
         if blocks is None:
@@ -391,7 +366,7 @@ class Broker:
         self._stocked += 1
         self._set_surplus(owner, block.surplus, max(owner.credit - 1, 0))
 
-    def _surplus(self, owner: Process, message: Surplus) -> None:
+    def _surplus(self, owner: Process, message: protocol.Surplus) -> None:
         self._set_surplus(owner, message.items, owner.credit)
 
     def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
@@ -404,20 +379,20 @@ class Broker:
         else:
             self._hungry.pop(owner.number, None)
 
-    def _quiet(self, origin: Process, message: Quiet) -> None:
+    def _quiet(self, origin: Process, message: protocol.Quiet) -> None:
         self._listening = origin
 
     def _tell_quiet(self, origin: Process) -> None:
         """The origin asked; whoever was given work has said since that all is done, so no task is left anywhere."""
         if not self._stocked and not self._busy and not any(p.held for p in self.processes.values()):
             self._listening = None
-            self._actions.append(Send(origin.number, Quiet()))
+            self._actions.append(Send(origin.number, protocol.Quiet()))
 
-    def _unfit(self, worker: Process, message: Unfit) -> None:
+    def _unfit(self, worker: Process, message: protocol.Unfit) -> None:
         """The script does not load there: no other worker of that host will do better."""
         self._leave_out(worker.host, bytes(message.body).decode("utf-8", "replace"))
 
-    def _idle_(self, process: Process, message: Idle) -> None:
+    def _idle(self, process: Process, message: protocol.Idle) -> None:
         if message.idle in (FREED, DONE) and all(held.finished for held in process.held):
             self._busy.discard(process.number)      # else it said so before it got what it holds
         if message.idle == DONE:
@@ -432,13 +407,13 @@ class Broker:
             self._busy.add(process.number)
             crew.idle.pop(process.number, None)
 
-    def _result(self, worker: Process, result: Result) -> None:
+    def _result(self, worker: Process, result: protocol.Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
         end = result.first + result.items
         if held is None or held.finished or held.first != result.first or not held.first < end <= held.end:
             self.late += 1
             if result.size:                         # nobody will pull it
-                self._actions.append(Send(worker.number, Taken(worker.number, *result[:4])))
+                self._actions.append(Send(worker.number, protocol.Taken(worker.number, *result[:4])))
             return
         worker.host.worked = True
         if worker.host.deaths:
@@ -462,18 +437,18 @@ class Broker:
     def _split(self, worker: Process, held: Held, at: int) -> None:
         """Let the holding end at this item; the rest becomes one of its own."""
         if at < held.end:
-            rest = Held(Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0, 0))
+            rest = Held(protocol.Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0, 0))
             worker.held.insert(worker.held.index(held) + 1, rest)
             held.end, held.planned = at, 0
 
-    def _taken(self, owner: Process, message: Taken) -> None:
+    def _taken(self, owner: Process, message: protocol.Taken) -> None:
         worker = self.processes.get(message.worker)
         held = worker and worker.find(owner.number, message.call, message.first)
         if worker and held and held.finished:
             worker.held.remove(held)
             self._actions.append(Send(worker.number, message._replace(owner=owner.number)))
 
-    def _back(self, worker: Process, message: Back) -> None:
+    def _back(self, worker: Process, message: protocol.Back) -> None:
         held = worker.find(message.owner, message.call, message.first)
         if held is None or held.finished or message.first + message.items != held.end:
             self.late += 1
@@ -484,9 +459,9 @@ class Broker:
             worker.held.remove(held)
             _unload(worker, held)
         if message.owner in self.processes:
-            self._actions.append(Send(message.owner, Lost(message.call, message.first, message.items, FREE)))
+            self._actions.append(Send(message.owner, protocol.Lost(message.call, message.first, message.items, FREE)))
 
-    def _drop(self, owner: Process, message: Drop) -> None:
+    def _drop(self, owner: Process, message: protocol.Drop) -> None:
         self._drop_stock(owner, message.call)
         self._tell_holders([owner], message.call)
 
@@ -517,15 +492,15 @@ class Broker:
                 process.load -= sum(held.planned for held in gone)
             told = [owner for owner in spread if process.number in spread[owner]]
             for owner in dict.fromkeys([held.owner for held in gone] + told):
-                self._actions.append(Send(process.number, Drop(owner, call)))
+                self._actions.append(Send(process.number, protocol.Drop(owner, call)))
 
-    def _pull(self, receiver: Process, message: Pull) -> None:
+    def _pull(self, receiver: Process, message: protocol.Pull) -> None:
         self._pass_on(message.to, message._replace(by=receiver.number))
 
-    def _piece(self, sender: Process, message: Piece) -> None:
+    def _piece(self, sender: Process, message: protocol.Piece) -> None:
         self._pass_on(message.to, message._replace(to=sender.number))   # else a dead one's pieces would be mixed in
 
-    def _pass_on(self, to: int, message: Message) -> None:
+    def _pass_on(self, to: int, message: protocol.Message) -> None:
         if to in self.processes:                    # else its end is known, and told to the other side
             self._actions.append(Send(to, message))
 
@@ -619,7 +594,7 @@ class Broker:
             blocks = min(share, owner.surplus)
             missing -= blocks
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
-            self._actions.append(Send(owner.number, Credit(blocks, self._workers)))
+            self._actions.append(Send(owner.number, protocol.Credit(blocks, self._workers)))
 
 
 def _placed(message: Any, sender: Process, receiver: Process) -> Any:
@@ -629,7 +604,7 @@ def _placed(message: Any, sender: Process, receiver: Process) -> Any:
     return message._replace(**dict.fromkeys(_PLACES.intersection(message._fields), b""))
 
 
-def _planned(owner: Process, block: Block) -> int:
+def _planned(owner: Process, block: protocol.Block) -> int:
     """Microseconds that a block should take, if only by what has been heard since it was cut; 0: not known."""
     call, pace = owner.pace
     return block.planned or (pace * block.items // 1000 if call == block.call else 0)
@@ -652,9 +627,10 @@ _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
     ProcessUp: Broker._process_up, ProcessDied: Broker._died, Heard: Broker._heard,
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
-    Block: Broker._block, Result: Broker._result, Taken: Broker._taken, Back: Broker._back, Drop: Broker._drop,
-    Unfit: Broker._unfit, Quiet: Broker._quiet, Remark: lambda *_: None,
-    Idle: Broker._idle_, Surplus: Broker._surplus, Pull: Broker._pull, Piece: Broker._piece,
+    protocol.Surplus: Broker._surplus, protocol.Block: Broker._block, protocol.Result: Broker._result,
+    protocol.Taken: Broker._taken, protocol.Back: Broker._back, protocol.Drop: Broker._drop,
+    protocol.Idle: Broker._idle, protocol.Pull: Broker._pull, protocol.Piece: Broker._piece,
+    protocol.Unfit: Broker._unfit, protocol.Quiet: Broker._quiet, protocol.Remark: lambda *_: None,
 }
 _PLACES = {"place", "function_place"}
 SAID = _MESSAGES.keys()    # what processes may say
