@@ -26,7 +26,7 @@ from collections import defaultdict, deque
 from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, Type, Union
 
 from . import protocol
-from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATCHED, WAITING, WORKER
+from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATCHED, WAITING, WORKER, Begun
 from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
@@ -75,10 +75,10 @@ class Heard(Record):
 
 
 class ProcessDied(Record):
-    """A process has ended; `begun` are the (owner, call, item) that it was on, None if nobody knows."""
+    """A process has ended; `begun`: what it was on, None if nobody knows."""
     process: int
     why: str
-    begun: Optional[Tuple[Tuple[int, int, int], ...]]
+    begun: Optional[Tuple[Begun, ...]]
     verdict: int = CHARGED         # on those
 
 
@@ -123,23 +123,30 @@ class Held:
     def __init__(self, block: protocol.Block) -> None:
         self.owner, self.call, self.first = block.owner, block.call, block.first
         self.end = block.first + block.items
-        self.planned = block.planned                # microseconds; 0 once it does not count as load any more
+        self.planned = block.planned                # microseconds; 0 once it keeps nobody busy: finished, or suspended
         self.finished = False      # its result is a stream that the owner pulls
+
+    def awaits(self, first: int, items: int) -> bool:
+        """Whether these are the next items whose outcomes are to come."""
+        return not self.finished and self.first == first and 0 < items <= self.end - first
 
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "load", "held", "credit", "surplus", "stock", "spread", "pace")
+    __slots__ = ("number", "host", "kind", "held", "credit", "surplus", "stock", "spread", "pace")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
-        self.load = 0              # microseconds planned of what was given since; the sum over `held`
         self.held: List[Held] = []
         self.credit = 0
         self.surplus = 0
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
         self.pace = (0, 0)         # (call, nanoseconds) that its items took, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
+
+    def load(self) -> int:
+        """Microseconds that what it holds should take."""
+        return sum(held.planned for held in self.held)
 
     def find(self, owner: int, call: int, first: int) -> Optional[Held]:
         """The holding that item belongs to."""
@@ -217,6 +224,14 @@ class Broker:
         actions, self._actions = self._actions, []
         return actions
 
+    def is_busy(self) -> bool:
+        """Whether tasks are in the stock, given out, at work or asleep."""
+        return bool(self._stocked or self._busy)
+
+    def workers(self) -> int:
+        """Workers that are up or are being started."""
+        return self._workers
+
     # Hosts and processes
 
     def _host_up(self, event: HostUp) -> None:
@@ -260,12 +275,15 @@ class Broker:
         if process is None:
             return
         self._bury([process], event.why, event.begun, event.verdict)
-        host = process.host
-        if process.kind == ORIGIN:
-            return
-        if event.begun == () or event.verdict == CHARGED and self._others_work(host):
-            host.deaths += 1                        # but a task that kills everywhere says nothing about a host
-        if event.begun != () and event.verdict == CHARGED:
+        if process.kind == WORKER:
+            self._replace(process.host, event)
+
+    def _replace(self, host: Host, event: ProcessDied) -> None:
+        """Start a worker in the place of the dead one, unless too many have died there in a row."""
+        if event.begun == ():
+            host.deaths += 1
+        elif event.verdict == CHARGED:
+            host.deaths += self._others_work(host)      # a task that kills everywhere says nothing about a host
             host.worked = False
         if host.deaths < BAD_STARTS and not host.left_out:
             self._start(host, WORKER)
@@ -285,21 +303,12 @@ class Broker:
 
     def _thrives(self, host: Host) -> None:
         """A task was finished there: its dead workers can be replaced after all."""
-        host.deaths = 0
+        host.worked, host.deaths = True, 0
         while host.missing and not host.left_out:
             host.missing -= 1
             self._start(host, WORKER)
 
-    def is_busy(self) -> bool:
-        """Whether tasks are in the stock, given out, at work or asleep."""
-        return bool(self._stocked or self._busy)
-
-    def workers(self) -> int:
-        """Workers that are up or are being started."""
-        return self._workers
-
-    def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]],
-              verdict: int = CHARGED) -> None:
+    def _bury(self, dead: List[Process], why: str, begun: Optional[Tuple[Begun, ...]], verdict: int = CHARGED) -> None:
         """Forget processes; drop what they owned, give back what they held."""
         for process in dead:
             self._forget(process)
@@ -328,8 +337,7 @@ class Broker:
         self._set_surplus(process, 0, 0)
         self._drop_stock(process, 0)
 
-    def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Tuple[int, int, int], ...]],
-                   verdict: int) -> None:
+    def _hand_back(self, held: Held, why: str, begun: Optional[Tuple[Begun, ...]], verdict: int) -> None:
         """Tell the owner of each item that the dead process held: not begun, begun, or nobody knows."""
         body = why.encode("utf-8", "backslashreplace")
         if held.finished:
@@ -401,7 +409,7 @@ class Broker:
         crew.ahead.pop(process.number, None)
         if message.idle != RUNNING:
             for held in process.held if message.idle == WAITING else ():      # suspended; else on its way there
-                _unload(process, held)
+                held.planned = 0
             crew.idle[process.number] = process
         else:
             self._busy.add(process.number)
@@ -409,30 +417,31 @@ class Broker:
 
     def _result(self, worker: Process, result: protocol.Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
-        end = result.first + result.items
-        if held is None or held.finished or held.first != result.first or not held.first < end <= held.end:
+        if held is None or not held.awaits(result.first, result.items):
             self.late += 1
             if result.size:                         # nobody will pull it
                 self._actions.append(Send(worker.number, protocol.Taken(worker.number, *result[:4])))
             return
-        worker.host.worked = True
-        if worker.host.deaths:
-            self._thrives(worker.host)
-        if result.size:                             # stays held until the owner has it
-            self._split(worker, held, result.first + result.items)
-            held.finished = True
-        else:
-            held.first += result.items
-        if held.first == held.end or held.finished:
-            _unload(worker, held)
-            if worker.number not in worker.host.crew.idle:
-                worker.host.crew.ahead[worker.number] = worker
-        if held.first == held.end:
-            worker.held.remove(held)
+        self._thrives(worker.host)
+        self._take_off(worker, held, result)
         if result.owner in self.processes:
             self.processes[result.owner].pace = result.call, result.spent // result.items
             result = _placed(result, worker, self.processes[result.owner])
             self._actions.append(Send(result.owner, result._replace(worker=worker.number)))
+
+    def _take_off(self, worker: Process, held: Held, result: protocol.Result) -> None:
+        """These items are held no longer; or, if their owner must pull the body, as finished until it has done so."""
+        if result.size:
+            self._split(worker, held, result.first + result.items)
+            held.finished = True
+        else:
+            held.first += result.items
+            if held.first < held.end:
+                return                              # the others of its block are still to come
+            worker.held.remove(held)
+        held.planned = 0
+        if worker.number not in worker.host.crew.idle:
+            worker.host.crew.ahead[worker.number] = worker
 
     def _split(self, worker: Process, held: Held, at: int) -> None:
         """Let the holding end at this item; the rest becomes one of its own."""
@@ -457,7 +466,6 @@ class Broker:
         held.end = message.first
         if held.first == held.end:
             worker.held.remove(held)
-            _unload(worker, held)
         if message.owner in self.processes:
             self._actions.append(Send(message.owner, protocol.Lost(message.call, message.first, message.items, FREE)))
 
@@ -484,15 +492,13 @@ class Broker:
     def _tell_holders(self, owners: List[Process], call: int) -> None:
         """Nobody wants this call (0: any) of these owners: holders may skip what they have not begun, and whoever has
         its function may forget it."""
-        spread = {owner.number: _spread(owner, call) for owner in owners}
-        for process in self.processes.values():
-            gone = [held for held in process.held if held.owner in spread and call in (0, held.call)]
-            if gone:
-                process.held = [held for held in process.held if held not in gone]
-                process.load -= sum(held.planned for held in gone)
-            told = [owner for owner in spread if process.number in spread[owner]]
-            for owner in dict.fromkeys([held.owner for held in gone] + told):
-                self._actions.append(Send(process.number, protocol.Drop(owner, call)))
+        for owner in owners:
+            drop, spread = protocol.Drop(owner.number, call), _spread(owner, call)
+            for process in self.processes.values():
+                kept = [held for held in process.held if not drop.covers(held.owner, held.call)]
+                if len(kept) < len(process.held) or process.number in spread:
+                    process.held = kept
+                    self._actions.append(Send(process.number, drop))
 
     def _pull(self, receiver: Process, message: protocol.Pull) -> None:
         self._pass_on(message.to, message._replace(by=receiver.number))
@@ -541,7 +547,7 @@ class Broker:
         planned = _planned(owner, block)
         enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
         long = planned >= max(AHEAD * trip, LONG if block.items > 1 else 0) and self._workers > 1
-        return planned > 0 and not long and worker.load < enough
+        return planned > 0 and not long and worker.load() < enough
 
     def _hand_over(self, worker: Process) -> None:
         crew = worker.host.crew
@@ -555,7 +561,6 @@ class Broker:
             del owner.stock[minor]
         self._stocked -= 1
         worker.held.append(Held(block))
-        worker.load += block.planned
         if block.function:
             owner.spread.setdefault(block.call, set()).add(worker.number)
         self._busy.add(worker.number)
@@ -581,18 +586,15 @@ class Broker:
         target = STOCK * self._workers
         missing = target - self._stocked - self._granted
         if missing >= max(target // 4, 1):
-            hungry = list(self._hungry.values())
+            self._share_out(missing, list(self._hungry.values()))
         elif any(crew.idle for crew in self._crews.values()):
-            hungry = [owner for owner in self._hungry.values() if not owner.stock]     # else it is for none of those
-            missing = len(hungry)
-        else:
-            return
-        share = max(missing // len(hungry), 1) if hungry else 0
-        for owner in hungry:
-            if missing <= 0:
-                break
-            blocks = min(share, owner.surplus)
-            missing -= blocks
+            owners = [owner for owner in self._hungry.values() if not owner.stock]     # else it is for none of those
+            self._share_out(len(owners), owners)
+
+    def _share_out(self, credits: int, owners: List[Process]) -> None:
+        """Grant so many to these owners, at least one to each as far as they go."""
+        for owner in owners[:credits]:
+            blocks = min(max(credits // len(owners), 1), owner.surplus)
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
             self._actions.append(Send(owner.number, protocol.Credit(blocks, self._workers)))
 
@@ -614,12 +616,6 @@ def _spread(owner: Process, call: int) -> Set[int]:
     """The workers that have a function of this call (0: any); forgets them."""
     calls = [call] if call else list(owner.spread)
     return set().union(*(owner.spread.pop(one, set()) for one in calls))
-
-
-def _unload(worker: Process, held: Held) -> None:
-    """What is finished or suspended does not keep a worker busy."""
-    worker.load -= held.planned
-    held.planned = 0
 
 
 _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {

@@ -182,7 +182,8 @@ class Died(Record):
     body: bytes = b""
 
 
-BEGUN = Struct("=QQQ")            # owner, call, item; as the process noted them in shared memory
+Begun = Tuple[int, int, int]      # owner, call, item: what a process is on
+BEGUN = Struct("=QQQ")            # the same, as it has noted it in memory that its agent shares
 
 
 class Kill(Record):

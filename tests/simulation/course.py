@@ -217,7 +217,7 @@ class Simulation(World):
         for number, process in broker.processes.items():
             host = self.where[number]
             lines.append("%d on %s: credit %d, surplus %d, load %d, stock %s, held %s" % (
-                number, host.name, process.credit, process.surplus, process.load,
+                number, host.name, process.credit, process.surplus, process.load(),
                 [(minor, block[:5]) for minor, blocks in process.stock.items() for block in blocks],
                 [(held.owner, held.call, held.first, held.end, held.finished) for held in process.held]))
             lines.append("    %s: %s" % (
