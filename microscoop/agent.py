@@ -23,36 +23,14 @@ from array import array
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
-from . import child
+from . import child, protocol
 from .bootstrap import leftovers
 from .cache import Cache
 from .channel import Channel
 from .child import Settings
 from .loop import Loop
 from .ports import Port
-from .protocol import (
-    BEGUN,
-    LATER,
-    ORIGIN,
-    WORKER,
-    Died,
-    End,
-    Guard,
-    Kill,
-    Message,
-    Note,
-    Ping,
-    Print,
-    Printed,
-    ProtocolError,
-    Pull,
-    Relay,
-    Spawn,
-    Up,
-    about_kept,
-    decode,
-    encode,
-)
+from .protocol import BEGUN, LATER, ORIGIN, WORKER, Begun, ProtocolError, about_kept, decode, encode
 
 STOPPED = 30               # seconds that a worker may be stopped before it is replaced
 SILENCE = 30               # seconds without a word from the head
@@ -65,8 +43,6 @@ UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout
 NOTE_SIZE = mmap.PAGESIZE
 ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
 
-
-Begun = Tuple[int, int, int]      # owner, call, item
 Limits = Tuple[int, int]          # soft and hard, as setrlimit has them
 
 
@@ -103,7 +79,7 @@ class Agent:
         self._held = held                              # descriptors that only we shall hold open
         self._channel, self._settings, self._passing, self._foreground = channel, settings, passing, foreground
         self._children: Dict[int, Child] = {}          # by process number
-        self._guarded: Dict[int, Guard] = {}           # the launcher's ssh processes, each with its directory
+        self._guarded: Dict[int, protocol.Guard] = {}      # the launcher's ssh processes, each with its directory
         self._streams = _line_buffered()
         self._prepared = child.Prepared(settings)
         self._cache = Cache(lambda process, message: self._pass_up(process, encode(message)),
@@ -113,8 +89,9 @@ class Agent:
         self._over = False
         self._heard = self._looked = time.monotonic()
         self._handlers: Dict[type, Callable[[Any], None]] = {
-            Spawn: self._spawn, Kill: self._kill, End: self._end, Ping: self._send, Printed: self._printed,
-            Relay: self._down, Guard: lambda guard: self._guarded.update({guard.start: guard})}
+            protocol.Spawn: self._spawn, protocol.Kill: self._kill, protocol.End: self._end, protocol.Relay: self._down,
+            protocol.Ping: self._send, protocol.Printed: self._printed,
+            protocol.Guard: lambda guard: self._guarded.update({guard.start: guard})}
 
     def run(self) -> None:
         """Serve the head until it says End or is gone; then nothing of ours is left here."""
@@ -146,17 +123,17 @@ class Agent:
             if not self._over:
                 self._handlers[type(message)](message)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: protocol.Message) -> None:
         self.loop.send(self._channel, encode(message))
 
     def _note(self, text: str) -> None:
-        self._send(Note(text.encode("utf-8", "backslashreplace")))
+        self._send(protocol.Note(text.encode("utf-8", "backslashreplace")))
 
-    def _end(self, message: End) -> None:
+    def _end(self, message: protocol.End) -> None:
         self._guarded.clear()                          # the launcher lives, and ends them itself
         self._over = True
 
-    def _kill(self, message: Kill) -> None:
+    def _kill(self, message: protocol.Kill) -> None:
         if message.process in self._children:
             self._children[message.process].end()
 
@@ -170,7 +147,7 @@ class Agent:
 
     # Forking
 
-    def _spawn(self, message: Spawn) -> None:
+    def _spawn(self, message: protocol.Spawn) -> None:
         ends: List[int] = []                           # lifeline, and those of stdout and stderr
         pair: Sequence[socket.socket] = ()
         try:
@@ -209,7 +186,7 @@ class Agent:
         if not self._refused:
             self._refused = True
             self._note("%s: %s" % (self._settings.host, why))
-        self._send(Died(process, UNSTARTED << 8))
+        self._send(protocol.Died(process, UNSTARTED << 8))
 
     def _own_group(self, kind: int) -> bool:
         """All but an origin that may read from the terminal: that needs the launcher's group."""
@@ -226,10 +203,10 @@ class Agent:
             for end in ends:
                 os.close(end)
             return None
-        self._send(Up(process, pid))
+        self._send(protocol.Up(process, pid))
         return Port(self.loop, process, (near, *pipes), self._said, self._print, _nothing)     # waitpid tells its end
 
-    def _become(self, message: Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
+    def _become(self, message: protocol.Spawn, far: socket.socket, pipes: Tuple[int, ...], lifeline: int,
                 note: mmap.mmap) -> NoReturn:
         """The child: nothing of the agent's stays open here."""
         try:
@@ -269,15 +246,15 @@ class Agent:
 
     def _said(self, process: int, frame: bytes) -> None:
         asked = about_kept(frame)
-        if isinstance(asked, Pull):
+        if isinstance(asked, protocol.Pull):
             self._cache.pull(process, asked)
         else:
             self._pass_up(process, frame)
 
     def _pass_up(self, process: int, frame: bytes) -> None:
-        self.loop.send(self._channel, encode(Relay(process, frame)), frame[0] == LATER)
+        self.loop.send(self._channel, encode(protocol.Relay(process, frame)), frame[0] == LATER)
 
-    def _down(self, message: Relay) -> None:
+    def _down(self, message: protocol.Relay) -> None:
         kept = about_kept(message.body)
         if kept is None or self._cache.hear(message.process, kept):
             self._pass_down(message.process, message.body)
@@ -289,11 +266,11 @@ class Agent:
 
     def _print(self, port: Port, stream: int, text: bytes) -> None:
         self._unprinted += len(text)
-        self._send(Print(port.process, stream, text))
+        self._send(protocol.Print(port.process, stream, text))
         if self._unprinted > UNPRINTED:                # the head is slow to print: then what it says comes slowly, too
             port.listen(False)
 
-    def _printed(self, message: Printed) -> None:
+    def _printed(self, message: protocol.Printed) -> None:
         self._unprinted -= message.size
         if self._unprinted <= UNPRINTED:
             for one in self._children.values():
@@ -364,11 +341,11 @@ class Agent:
         self._cache.gone(one.process)
         if one.port is not None:
             for frame in one.port.last():
-                self._send(Relay(one.process, frame))
+                self._send(protocol.Relay(one.process, frame))
             one.port.close()
-        begun = one.overdue or one.on()                # the others that it was on are not charged
+        begun = b"".join(BEGUN.pack(*item) for item in one.overdue or one.on())    # if overdue, these alone are charged
         one.note.close()
-        self._send(Died(one.process, status, bool(one.overdue), b"".join(BEGUN.pack(*item) for item in begun)))
+        self._send(protocol.Died(one.process, status, bool(one.overdue), begun))
 
     def _end_guarded(self) -> None:
         """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
