@@ -3,6 +3,17 @@
 It forks them, reaps them, says how each ended, passes on what they say and print, replaces nobody by itself, and ends
 them all when the head is gone.  On the head it passes each process's near end to the launcher, so nothing is relayed
 there; elsewhere it keeps them and wraps their frames in Relay.
+
+What is made before a fork, and which end goes to whom:
+
+    agent, or launcher                          process
+    near end  <========= a socket =========>    far end             what it says and hears
+    two pipes <-----------------------------    stdout, stderr      of a worker; the origin has the launcher's own
+    lifeline  ------------ a pipe ----------    lifeline            nothing; it ends with the agent: see _hang_on
+    note      ======= shared memory ========    note                the items that it is on, to be read after its death
+
+The agent keeps the last two, on the head too.  What happens to a signal: the loop hears SIGCHLD; SIGINT is blocked
+around a fork, so that one that comes then is the origin's; children begin with the handlers that a program has.
 """
 from __future__ import annotations
 
@@ -28,6 +39,7 @@ from .bootstrap import leftovers
 from .cache import Cache
 from .channel import Channel
 from .child import Settings
+from .errors import Status
 from .loop import Loop
 from .ports import Port
 from .protocol import BEGUN, LATER, ORIGIN, WORKER, Begun, ProtocolError, about_kept, decode, encode
@@ -36,9 +48,8 @@ STOPPED = 30               # seconds that a worker may be stopped before it is r
 SILENCE = 30               # seconds without a word from the head
 BEAT = 2                   # seconds between looks at these; fewer where tasks have a limit
 PAUSE = 1                  # seconds before a process that could not be started is called dead, and may be replaced
-UNSTARTED = 70             # its status
 LAST_WORDS = 2             # seconds that telling the head of leftovers may take
-CLEANING = 1               # seconds for what the launcher had started, when that is gone
+CLEANING = 1               # seconds in which what the launcher had started may end by itself, when that is gone
 UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout and stderr
 NOTE_SIZE = mmap.PAGESIZE
 ENDS = struct.Struct("=IQ")       # process, pid: what goes with the descriptors of a near end
@@ -186,7 +197,7 @@ class Agent:
         if not self._refused:
             self._refused = True
             self._note("%s: %s" % (self._settings.host, why))
-        self._send(protocol.Died(process, UNSTARTED << 8))
+        self._send(protocol.Died(process, Status.DEFECT << 8))
 
     def _own_group(self, kind: int) -> bool:
         """All but an origin that may read from the terminal: that needs the launcher's group."""
@@ -228,7 +239,7 @@ class Agent:
         except BaseException:                          # a defect of ours must not return into the agent's loop
             sys.excepthook(*sys.exc_info())
         finally:
-            os._exit(70)
+            os._exit(Status.DEFECT)
 
     def _let_go(self) -> None:
         """Close what belongs to the agent, in a child."""
@@ -309,6 +320,20 @@ class Agent:
         os.killpg(0, number)
         _kill(os.kill, one.pid, signal.SIGCONT)        # no shell may be left to do so; then its read fails
 
+    def _bury(self, one: Child, status: int) -> None:
+        del self._children[one.process]
+        if self._own_group(one.kind):
+            _kill(os.killpg, one.pid)                  # what it forked goes with it
+        os.close(one.lifeline)
+        self._cache.gone(one.process)
+        if one.port is not None:
+            for frame in one.port.last():
+                self._send(protocol.Relay(one.process, frame))
+            one.port.close()
+        begun = b"".join(BEGUN.pack(*item) for item in one.overdue or one.on())    # if overdue, these alone are charged
+        one.note.close()
+        self._send(protocol.Died(one.process, status, bool(one.overdue), begun))
+
     # What lasts too long
 
     def _look(self) -> None:
@@ -333,35 +358,7 @@ class Agent:
             one.overdue = overdue
             one.end()
 
-    def _bury(self, one: Child, status: int) -> None:
-        del self._children[one.process]
-        if self._own_group(one.kind):
-            _kill(os.killpg, one.pid)                  # what it forked goes with it
-        os.close(one.lifeline)
-        self._cache.gone(one.process)
-        if one.port is not None:
-            for frame in one.port.last():
-                self._send(protocol.Relay(one.process, frame))
-            one.port.close()
-        begun = b"".join(BEGUN.pack(*item) for item in one.overdue or one.on())    # if overdue, these alone are charged
-        one.note.close()
-        self._send(protocol.Died(one.process, status, bool(one.overdue), begun))
-
-    def _end_guarded(self) -> None:
-        """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
-        for guard in self._guarded.values():
-            if guard.body:
-                import shutil
-                shutil.rmtree(guard.body, ignore_errors=True)
-        pids = [guard.pid for guard in self._guarded.values() if guard.pid]
-        limit = time.monotonic() + CLEANING
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            left = [pid for pid in pids if _kill(os.killpg, pid, number)]
-        while left and time.monotonic() < limit:
-            time.sleep(0.01)
-            left = [pid for pid in left if _kill(os.killpg, pid, 0)]
-        for pid in left:
-            _kill(os.killpg, pid)
+    # The end
 
     def _end_all(self) -> None:
         """Whatever happens to us, nothing of ours stays behind."""
@@ -371,6 +368,14 @@ class Agent:
             os.waitpid(one.pid, 0)
             os.close(one.lifeline)
         self._children.clear()
+
+    def _end_guarded(self) -> None:
+        """The launcher has been killed: what it had started goes with it, also an ssh that waits for a silent host."""
+        for guard in self._guarded.values():
+            if guard.body:
+                import shutil
+                shutil.rmtree(guard.body, ignore_errors=True)
+        _end_groups([guard.pid for guard in self._guarded.values() if guard.pid])
 
 
 def _nothing(*_: object) -> None:
@@ -392,6 +397,18 @@ def _kill(kill: Callable[[int, int], None], pid: int, number: int = signal.SIGKI
     except (ProcessLookupError, PermissionError):      # gone, or no such group
         return False
     return True
+
+
+def _end_groups(pids: Sequence[int]) -> None:
+    """End these process groups: those that do not go when they are asked to, stopped ones too, by force."""
+    limit = time.monotonic() + CLEANING
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        pids = [pid for pid in pids if _kill(os.killpg, pid, number)]
+    while pids and time.monotonic() < limit:
+        time.sleep(0.01)
+        pids = [pid for pid in pids if _kill(os.killpg, pid, 0)]
+    for pid in pids:
+        _kill(os.killpg, pid)
 
 
 def _hang_on(lifeline: int, group: bool) -> None:
@@ -446,12 +463,12 @@ def fork_local(settings: Settings, limits: Limits, held: Sequence[int],
         passing.close()
         arrivals.setblocking(False)
         return pid, ours, arrivals
-    status = 70
+    status = Status.DEFECT
     try:
         ours.close()
         arrivals.close()
         Agent(Channel(theirs.fileno(), theirs.fileno()), settings, limits, held, passing, foreground).run()
-        status = 0
+        status = Status.OK
     except BaseException:                              # the launcher's code above us must not go on in this process
         sys.excepthook(*sys.exc_info())
     finally:

@@ -10,6 +10,7 @@ class Status:
     OK = 0
     FAILED = 1  # an uncaught exception in the script, a failed --check
     USAGE = 2  # bad input, or no worker could be started
+    DEFECT = 70  # of a process of ours: what must not happen has happened there, or it could not even be started
     UNFIT = 71  # a worker's: the script cannot be loaded there
     UNWRITTEN = 120  # as Python's: what the script has printed could not be written
     INTERRUPTED = 130  # 128 + SIGINT; likewise 129 and 143 for SIGHUP and SIGTERM
