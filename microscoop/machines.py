@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from socket import socket
-from typing import Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import agent, broker
 from .bootstrap import usable_cores
@@ -19,8 +19,12 @@ from .hosts import Share
 from .job import Job
 from .loop import Loop
 from .processes import Processes
-from .protocol import Guard, Message, Ping, ProtocolError, decode, encode
+from .protocol import End, Guard, Message, Ping, ProtocolError, decode, encode
 from .report import Reporter
+
+if TYPE_CHECKING:
+    from .files import Parcel
+    from .server import Server
 
 GONE = "its ssh or its agent has ended"
 NOISE = "what came is no message of its agent (%s): does a program that its start-up files start print there?"
@@ -52,14 +56,14 @@ class Machines:
     """All of them."""
 
     def __init__(self, job: Job, loop: Loop, report: Reporter, processes: Processes,
-                 words: Dict[type, Callable[[Machine, Any], None]], run: Any) -> None:
+                 words: Dict[type, Callable[[Machine, Any], None]], run: Server) -> None:
         self._job, self._loop, self._report, self._processes = job, loop, report, processes
         self._words = words                        # what agents say, and what is done about it
-        self._run = run                            # the Server: its public methods
+        self._run = run
         self.all = {share.host.name: Machine(share) for share in job.shares}
         self.head = next(machine for machine in self.all.values() if machine.share.host.local)
         self.remote = [machine for machine in self.all.values() if machine is not self.head]
-        self._parcel: Any = None
+        self._parcel: Optional[Parcel] = None      # what hosts must be sent, looked for when the first one is started
         self._beaten = time.clock_gettime(CLOCK)   # when the hosts were last sent a ping
 
     def are_starting(self) -> bool:
@@ -151,11 +155,23 @@ class Machines:
         if machine.channel is not None:
             self._loop.send(machine.channel, encode(message))
 
-    def drop(self, machine: Machine) -> None:
+    def _drop(self, machine: Machine) -> None:
         """Hear its agent no more."""
         if machine.channel is not None:
             self._loop.drop(machine.channel)
             machine.channel = None
+
+    def end(self, seconds: float) -> None:
+        """The run is over: tell every agent, and give all of them together so many seconds to end."""
+        limit = time.monotonic() + seconds
+        for machine in self.all.values():
+            self.tell(machine, End())
+            if machine.channel is None:
+                self.close_start(machine)
+        while any(machine.channel for machine in self.all.values()) and time.monotonic() < limit:
+            self._loop.turn(0.5)
+        for machine in self.remote:
+            self.close_start(machine, max(limit - time.monotonic(), 0))
 
     # Heartbeat and loss
 
@@ -192,7 +208,7 @@ class Machines:
         if machine.channel is not channel or channel is None:      # it is being started again
             return
         if machine is self.head or self._run.is_over():
-            self.drop(machine)
+            self._drop(machine)
             if machine is self.head:
                 self._run.conclude(Status.FAILED, "the agent of this machine has ended: the run cannot go on")
             return
@@ -216,7 +232,7 @@ class Machines:
     def _hang_up(self, machine: Machine, how: str) -> None:
         """Forget a host's agent and its processes."""
         if machine.channel is not None:
-            self.drop(machine)
+            self._drop(machine)
             self._processes.bury_all(machine)
             self._run.handle(broker.HostDown(machine.name, "%s\nwas lost %s" % (machine.name, how)))
         self.close_start(machine)

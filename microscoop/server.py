@@ -1,7 +1,14 @@
 """The launcher's run: signals, the course from start to end, and the broker among what it knows nothing of.  Runs in
 the launcher; one thread.
 
-Events go to `Broker.handle`, its actions are carried out: to hosts by machines.py, to processes by processes.py.
+    fork the local agent;  start ssh to each host                                  _begin_head, Machines.begin
+    a host is ready: its workers are forked                                        Machines._ready
+    no host is on its way any more, or waiting was long enough: the script begins  hosts_changed, _open
+    what processes and agents say becomes an event; `Broker.handle` answers with
+    actions: to hosts by machines.py, to processes by processes.py                 handle
+    the origin has ended, a signal has come, or there is no worker: a status       conclude
+    everything is ended, what was printed is written                               _end
+
 Nothing here waits but the loop.  TOUR.md has a drawing of the processes.
 """
 from __future__ import annotations
@@ -332,33 +339,31 @@ class Server:
             verdict = self._balance.verdict()
             if verdict:
                 self._report.info(verdict)
-        limit = time.monotonic() + GRACE
         self._loop.forget(self._arrivals.fileno())
-        machines = self._machines
-        for machine in machines.all.values():
-            machines.tell(machine, protocol.End())
-            if machine.channel is None:
-                machines.close_start(machine)
-        while any(machine.channel for machine in machines.all.values()) and time.monotonic() < limit:
-            self._loop.turn(0.5)
-        for machine in machines.remote:
-            machines.close_start(machine, max(limit - time.monotonic(), 0))
+        self._machines.end(GRACE)
         os.kill(self._agent_pid, signal.SIGKILL)       # as a rule it has just ended by itself
         os.waitpid(self._agent_pid, 0)
         self._bring_out()
+        self._tell_of_lost_output()
         for watcher in self._watchers:
             watcher.close(self._status)
         self._report.info("Finished cleaning spawned subprocesses.")
 
     def _bring_out(self) -> None:
         """Write what waits for a slow reader: all of it if the script has ended by itself and no signal comes."""
-        if not self._finished:
+        if self._finished:
+            while self._unwritten() and not self._hurried:
+                self._loop.turn()
+        else:
             for outlet in self._outlets.values():
                 outlet.flush(1.0)
-        while self._finished and not self._hurried and any(outlet.waiting for outlet in self._outlets.values()):
-            self._loop.turn()
-        if self._hurried and self._status == Status.OK and any(outlet.waiting for outlet in self._outlets.values()):
-            self._status = 128 + self._hurried         # output is lost
+
+    def _unwritten(self) -> bool:
+        return any(outlet.waiting for outlet in self._outlets.values())
+
+    def _tell_of_lost_output(self) -> None:
+        if self._hurried and self._status == Status.OK and self._unwritten():
+            self._status = 128 + self._hurried
         for outlet in self._outlets.values():
             if outlet.failure:
                 self._report.error("what tasks printed could not be written: %s" % outlet.failure)
