@@ -58,23 +58,26 @@ def make_job(asked: Job, program: Sequence[str], scriptless: bool = False) -> tu
     program: the script and its arguments; scriptless: there may be none.
     """
     shares, warning = distribute(_hosts(asked), None if asked.check else asked.n)  # a check leaves no host out
-    scriptless = scriptless or asked.check or asked.dry_run
+    return asked._replace(
+        **_program(asked, program, scriptless or asked.check or asked.dry_run), shares=tuple(shares),
+        prolog=asked.prolog or None, path=_directory(asked.path, shares), verbose=min(asked.verbose, 2),
+        pythonpath=os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath), warning
+
+
+def _program(asked: Job, program: Sequence[str], scriptless: bool) -> dict[str, Any]:
+    """What is run, with what arguments: a script, or what the leaf `instead` has in its place."""
     leaves = dict(asked.leaves)
-    if not program and not scriptless and "instead" not in leaves and _may_talk(asked):
-        leaves["instead"] = {}
     if os.environ.get("MICROSCOOP_DEBUG"):
         leaves["debug"] = True
+    if not (program or scriptless or "instead" in leaves) and _may_talk(asked):
+        leaves["instead"] = {}
     if "instead" in leaves:
         from microscoop.leaves import instead
-        folder, args = os.getcwd(), tuple(program)
+        folder = os.getcwd()
         script = instead.script(leaves["instead"], folder)
-    else:
-        folder, args = "", tuple(program[1:])
-        script = "" if scriptless and not program else _script(program, asked.hosts)
-    return asked._replace(
-        script=script, args=args, folder=folder, shares=tuple(shares), leaves=leaves, prolog=asked.prolog or None,
-        path=_directory(asked.path, shares), verbose=min(asked.verbose, 2),
-        pythonpath=os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath), warning
+        return {"leaves": leaves, "script": script, "args": tuple(program), "folder": folder}
+    script = "" if scriptless and not program else _script(program, asked.hosts)
+    return {"leaves": leaves, "script": script, "args": tuple(program[1:])}
 
 
 def _hosts(asked: Job) -> Sequence[Host]:

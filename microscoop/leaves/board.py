@@ -22,7 +22,8 @@ class Board(Watcher):
             said = decode(event.message.body) if isinstance(event.message, Remark) else None
             process = self._processes.get(event.process)
             if isinstance(said, Const) and process is not None:
-                self._set(process, said._replace(owner=event.process), actions)
+                react = self._copied if said.copy else self._set
+                react(process, said._replace(owner=event.process), actions)
         elif isinstance(event, ProcessUp):
             for const, _ in self._constants.values() if event.process in self._processes else ():
                 self._tell(event.process, const, actions)
@@ -36,19 +37,28 @@ class Board(Watcher):
 
     def _set(self, process: Process, const: Const, actions: List[Action]) -> None:
         """A name is given once; whoever comes second is told of the first.  But a task whose worker died after it had
-        set the name sets it again.  A worker gets its answer when the origin has a copy: its own may not live long."""
-        known, setter = self._constants.get(const.name, (None, 0))
-        same = known is not None and (known.size, known.digest) == (const.size, const.digest)
-        if known is None or const.copy and same and process.kind == ORIGIN:
-            self._constants[const.name] = const, setter if const.copy else process.number
+        set the name sets it again."""
+        if const.name not in self._constants:
+            self._constants[const.name] = const, process.number
             self._tell_all(const, actions)
-            if known is not None and known.owner == setter:
-                actions.append(Send(setter, encode(Named(known.call, 1))))
-        if not const.copy and (known is not None or process.kind == ORIGIN):
-            ours = known is None or same and setter not in self._processes
-            if known is not None and ours:
+            if process.kind != ORIGIN:
+                return             # it gets its answer when the origin has a copy: its own may not live long
+            ours = True
+        else:
+            known, setter = self._constants[const.name]
+            ours = _same(known, const) and setter not in self._processes
+            if ours:
                 self._constants[const.name] = known, process.number
-            actions.append(Send(process.number, encode(Named(const.call, int(ours)))))
+        actions.append(Send(process.number, encode(Named(const.call, int(ours)))))
+
+    def _copied(self, process: Process, const: Const, actions: List[Action]) -> None:
+        """The origin has what a worker has set, who may know that now."""
+        known, setter = self._constants.get(const.name, (const, 0))     # 0: the worker has died meanwhile
+        if known is const or process.kind == ORIGIN and _same(known, const):
+            self._constants[const.name] = const, setter
+            self._tell_all(const, actions)
+            if known.owner == setter:
+                actions.append(Send(setter, encode(Named(known.call, 1))))
 
     def _tell_all(self, const: Const, actions: List[Action]) -> None:
         for process in self._processes:
@@ -60,3 +70,7 @@ class Board(Watcher):
         if owner is not None and owner.host is not self._processes[process].host:
             const = const._replace(place=bytes(16))
         actions.append(Send(process, encode(const)))
+
+
+def _same(one: Const, other: Const) -> bool:
+    return (one.size, one.digest) == (other.size, other.digest)

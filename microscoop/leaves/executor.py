@@ -329,13 +329,8 @@ os.register_at_fork(after_in_child=_forget_all)
 def _words(keywords: Mapping[str, Any]) -> Iterator[str]:
     """The keywords as words of the command line."""
     for name, value in keywords.items():
-        if name not in (*OPTIONS, "n", "hostfile"):
-            raise TypeError("Executor has no option %r; it has max_workers, hosts, hostfile, %s" % (
-                name, ", ".join(OPTIONS)))
+        _check(name, value)
         option = "-n" if name == "n" else "--" + name.replace("_", "-") + "="
-        if isinstance(value, (list, tuple, Mapping)) != (name in MANY) and value is not None:
-            form = "%s must be a list, not %r" if name in MANY else "%s must not be a list, as %r is"
-            raise TypeError(form % (name, value))
         if isinstance(value, Mapping):
             value = ["%s=%s" % item for item in value.items()]
         if name in MANY:
@@ -344,6 +339,16 @@ def _words(keywords: Mapping[str, Any]) -> Iterator[str]:
             yield option.rstrip("=")
         elif value is not None and value is not False:
             yield option + str(value)
+
+
+def _check(name: str, value: object) -> None:
+    """Raises TypeError for a keyword that there is not, or whose value is no list where it must be one."""
+    if name not in (*OPTIONS, "n", "hostfile"):
+        raise TypeError("Executor has no option %r; it has max_workers, hosts, hostfile, %s" % (
+            name, ", ".join(OPTIONS)))
+    if value is not None and isinstance(value, (list, tuple, Mapping)) != (name in MANY):
+        form = "%s must be a list, not %r" if name in MANY else "%s must not be a list, as %r is"
+        raise TypeError(form % (name, value))
 
 
 def _job(words: Sequence[str]) -> Job:
