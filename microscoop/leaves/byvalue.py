@@ -66,11 +66,8 @@ class Pickler(pickle.Pickler):
             return import_module, (value.__name__,)
         if type(value) is Cell:
             return _cell, ()                       # filled when its function is there, which may refer to itself
-        if isinstance(value, type) and value.__module__ in program.NAMES and _knowledge().lacks_class(value):
-            raise Refused("workers do not have this class: they run neither what stands under the guard nor what is "
-                          "typed or given with -c")
-        if isinstance(value, type) and "<locals>" in value.__qualname__ and not _is_found(value):
-            raise Refused("it is a class inside of a function")
+        if isinstance(value, type):
+            _refuse_unknown(value)
         if isinstance(value, (FunctionType, functools._lru_cache_wrapper)):
             if not _has_name(value):
                 return self._function(value) if isinstance(value, FunctionType) else (
@@ -93,6 +90,15 @@ class Pickler(pickle.Pickler):
                  {name: getattr(function, name) for name in ("__kwdefaults__", "__module__", "__name__", "__qualname__",
                                                              "__doc__")})
         return _function, (MINOR, self._coded(function.__code__), space, cells), state, None, None, _fill
+
+
+def _refuse_unknown(kind: type) -> None:
+    """Raises Refused for a class that workers cannot find: classes do not travel."""
+    if kind.__module__ in program.NAMES and _knowledge().lacks_class(kind):
+        raise Refused("workers do not have this class: they run neither what stands under the guard nor what is "
+                      "typed or given with -c")
+    if "<locals>" in kind.__qualname__ and not _is_found(kind):
+        raise Refused("it is a class inside of a function")
 
 
 class Space:

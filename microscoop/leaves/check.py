@@ -27,9 +27,7 @@ LAST_WORDS = 0.5  # seconds that ssh has to say why an agent is gone
 
 def run(job: Job) -> int:
     """Contact every host and print what was found; Status.FAILED if any failed. Raises UsageError."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, _stop)
+    _heed_signals()
     parcel = Parcel(job.script, job.send, job.folder)
     remote = [share for share in job.shares if not share.host.local]
     visits = visit(remote, job, parcel)
@@ -37,12 +35,17 @@ def run(job: Job) -> int:
     if not is_template(job.ssh) and not job.tunnel:
         welcome = [share for share in remote if not visits[share.host.name].error]
         through = visit(welcome, job._replace(tunnel=True), parcel)
-    rows = []
-    for share in job.shares:
-        name = share.host.name
-        rows.append(_row(visits[name], through.get(name), job) if name in visits else _own_row(name, job))
+    names = [share.host.name for share in job.shares]
+    rows = [_row(visits[name], through.get(name), job) if name in visits else _own_row(name, job) for name in names]
     print("\n".join(_aligned(rows)))
     return Status.FAILED if any(one.error for one in visits.values()) else Status.OK
+
+
+def _heed_signals() -> None:
+    """Those that end a program end this one by an exception, so that ssh is ended too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -26,21 +26,26 @@ def script(value: Dict[str, str], folder: str) -> str:
     """In the launcher: the module's file, if it lies in this folder; else "".  Imports nothing; raises UsageError."""
     if "module" not in value:
         return ""
-    name, found = value["module"], None
-    path: Any = [folder, *sys.path]
+    name = value["module"]
+    found = _found(name, [folder, *sys.path])
+    if found.submodule_search_locations is not None:
+        found = PathFinder.find_spec("__main__", found.submodule_search_locations)
+        if found is None:
+            raise UsageError(f"-m: {name!r} is a package without a module __main__, so it cannot be run")
+    file = str(found.origin)
+    if not file.endswith(".py") or not os.path.isfile(file):
+        raise UsageError(f"-m: {name!r} has no source file")
+    return file if os.path.commonpath([folder, file]) == folder else ""
+
+
+def _found(name: str, path: Any) -> Any:
+    """Where a module, or package, is.  Raises UsageError."""
     for part in name.split("."):
         found = PathFinder.find_spec(part, path) if path else None
         if found is None:
             raise UsageError(f"-m: there is no module {name!r}")
         path = found.submodule_search_locations
-    if path is not None:
-        found = PathFinder.find_spec("__main__", path)
-        if found is None:
-            raise UsageError(f"-m: {name!r} is a package without a module __main__, so it cannot be run")
-    file = str(found and found.origin)
-    if not file.endswith(".py") or not os.path.isfile(file):
-        raise UsageError(f"-m: {name!r} has no source file")
-    return file if os.path.commonpath([folder, file]) == folder else ""
+    return found
 
 
 def run_program(value: Dict[str, str], settings: Settings) -> None:

@@ -120,34 +120,37 @@ class Recorder(Watcher):
         self._retries = Retries()
         self._streams: Dict[Stream, List[int]] = {}        # start, end, bytes
         self._over = False
-        self._events: Dict[type, Callable[[Any, int], None]] = {
+        self._handlers: Dict[type, Callable[[Any, int], None]] = {
             broker.HostUp: self._host_up, broker.HostDown: self._host_down, broker.ProcessUp: self._process_up,
-            broker.ProcessDied: self._died}
+            broker.ProcessDied: self._died, broker.Heard: self._heard, broker.Send: self._sent,
+            broker.Start: self._start, broker.Over: self._end}
         self._messages: Dict[type, Callable[[int, Any, int], None]] = {
-            Remark: self._remark, Idle: self._idle, Result: self._result, Piece: self._piece,
-            Taken: self._taken}
+            Remark: self._remark, Idle: self._idle, Result: self._result, Piece: self._piece, Taken: self._taken}
 
     def see(self, event: broker.Event, actions: List[broker.Action]) -> None:
         now = clock()
-        if isinstance(event, broker.Heard):
-            hear = self._messages.get(type(event.message))
-            if hear is not None:
-                hear(event.process, event.message, now)
-        else:
-            see = self._events.get(type(event))
-            if see is not None:
-                see(event, now)
-        for action in actions:
-            if isinstance(action, broker.Send):
-                if type(action.message) is Block:
-                    self._given(action.process, action.message, now)
-                elif type(action.message) is Lost:
-                    self._retries.lost(action.process, action.message)
-            elif isinstance(action, broker.Start) and action.kind == WORKER:
-                self._lanes[action.process] = Lane(action.host, action.process, now,
-                                                   self._agent.get(action.host, 0))
-            elif isinstance(action, broker.Over):
-                self._over = True
+        for thing in (event, *actions):
+            handle = self._handlers.get(type(thing))
+            if handle is not None:
+                handle(thing, now)
+
+    def _heard(self, event: broker.Heard, now: int) -> None:
+        hear = self._messages.get(type(event.message))
+        if hear is not None:
+            hear(event.process, event.message, now)
+
+    def _sent(self, action: broker.Send, now: int) -> None:
+        if type(action.message) is Block:
+            self._given(action.process, action.message, now)
+        elif type(action.message) is Lost:
+            self._retries.lost(action.process, action.message)
+
+    def _start(self, action: broker.Start, now: int) -> None:
+        if action.kind == WORKER:
+            self._lanes[action.process] = Lane(action.host, action.process, now, self._agent.get(action.host, 0))
+
+    def _end(self, action: broker.Over, now: int) -> None:
+        self._over = True
 
     def close(self, status: int) -> None:
         """Write the files."""
@@ -259,9 +262,7 @@ class Recorder(Watcher):
         lanes, names, slowest = list(self._lanes.values()), _Names(), []
         opened = {lane.number: list(_opened(lane.remarks)) for lane in lanes}
         ahead = [self._ahead(agent, opened) for agent in range(len(self._agents))] or [0]
-        for (worker, *_, out), (start, stop, size) in self._streams.items():
-            if worker in self._lanes:
-                self._lanes[worker].transfers.append(Transfer(self._us(start), self._us(stop), size, out))
+        self._share_out_transfers()
         for lane in lanes:
             self._awake(lane, lane.down or end)
             shift = self._zero - ahead[lane.agent]
@@ -275,6 +276,11 @@ class Recorder(Watcher):
         hosts = [share.host.name for share in self._job.shares if share.host.name in seen]
         return Run(command, self._began, self._us(end), status, hosts, lanes, names.known,
                    slowest[:SLOWEST], self._marks)
+
+    def _share_out_transfers(self) -> None:
+        for (worker, *_, out), (start, stop, size) in self._streams.items():
+            if worker in self._lanes:
+                self._lanes[worker].transfers.append(Transfer(self._us(start), self._us(stop), size, out))
 
     def _us(self, moment: int) -> int:
         return (moment - self._zero) // 1000
