@@ -1,13 +1,16 @@
-"""The command line, in the launcher: words -> one Job -> its run -> exit status. Bad input ends here: one sentence."""
+"""The command line: words -> one Job -> its run -> exit status. Runs in the launcher.
+
+Bad input ends here: one sentence.
+"""
 from __future__ import annotations
 
 import os
 import sys
 from typing import Callable, Optional, Sequence
 
-from microscoop.errors import HostError, Status, UsageError
-from microscoop.hosts import distribution_lines
-from microscoop.job import Job, make_job
+from .errors import HostError, Status, UsageError
+from .hosts import distribution_lines
+from .job import Job, make_job
 
 
 def main(
@@ -37,10 +40,10 @@ def _answer(words: list[str], beneath_prolog: bool, run: Callable[[Job], int]) -
         print("\n".join(distribution_lines(job.shares, dry_run=True)))
         return Status.OK
     if job.check:
-        from microscoop.leaves import check
+        from .leaves import check
         return check.run(job)
     if job.serial:
-        from microscoop.leaves import alone
+        from .leaves import alone
         return alone.run(job)
     return run(job)
 
@@ -49,7 +52,7 @@ def parse(words: Sequence[str]) -> tuple[Job, list[str]]:
     """What is asked for, and the program: the script and all words after it. Raises UsageError; --help, SystemExit."""
     if not words or not words[0].startswith("-"):
         return Job(), list(words)  # a plain start does not wait for argparse
-    from microscoop import options
+    from . import options
     return options.parse(words)
 
 
@@ -62,12 +65,12 @@ def _find_footing(asked: Job, words: list[str]) -> None:
     except OSError as error:
         raise UsageError(f"the working directory cannot be found: {error.strerror}; cd to one that exists") from None
     if asked.prolog:
-        from microscoop.leaves import prolog
+        from .leaves import prolog
         prolog.start_again(asked.prolog, asked.python, words)
 
 
 def _serve(job: Job) -> int:
-    from microscoop import hooks, server
+    from . import hooks, server
     leaves = dict(job.leaves)
     shown = leaves.pop("progress", job.verbose >= 0)  # the one leaf that is there unless it is switched off
     if shown and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and hooks.leaf("progress"):

@@ -1,4 +1,4 @@
-"""What a host must be sent: the script, what it imports from its own folder, and --send. In the launcher.
+"""What a host must be sent: the script, what it imports from its own folder, and --send. Runs in the launcher.
 
 Nothing is read before the first host has answered, and then only once: a purely local run never comes here. Each file
 keeps its place relative to the script's folder, also where that is above or beside it (--send ../data).
@@ -15,8 +15,8 @@ from functools import cached_property
 from importlib.machinery import all_suffixes
 from typing import Iterator, Sequence
 
-from microscoop.errors import UsageError
-from microscoop.record import Record
+from .errors import UsageError
+from .record import Record
 
 LIMIT = 64 << 20  # bytes
 PACKAGE = __name__.partition(".")[0]

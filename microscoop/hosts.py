@@ -1,4 +1,4 @@
-"""Hosts and slots, in the launcher: hostfile or --host -> Host, hosts and -n -> Share. Nothing here resolves a name.
+"""Hosts and slots: hostfile or --host -> Host, hosts and -n -> Share. Runs in the launcher; resolves no name.
 
 A host without a count is *open*: it takes whatever is left. A host with one is *capped*: it is never given more while
 there is an open one. The head, whatever it is called, is one host.
@@ -8,9 +8,9 @@ from __future__ import annotations
 import socket
 from typing import Callable, Iterable, Optional, Sequence
 
-from microscoop.bootstrap import usable_cores
-from microscoop.errors import UsageError
-from microscoop.record import Record
+from .bootstrap import usable_cores
+from .errors import UsageError
+from .record import Record
 
 LOCAL_NAMES = frozenset(("127.0.0.1", "localhost", "::1"))
 LINE_FORM = "name [count] [python=COMMAND]"
@@ -83,7 +83,7 @@ def _names(word: str) -> Sequence[str]:
     """The names that a word stands for: several where it has ranges, as n[1-3,7] has."""
     if "[" not in word or ":" in word:  # it may be an IPv6 address in brackets
         return [word]
-    from microscoop.leaves import ranges
+    from .leaves import ranges
     return ranges.expanded(word)
 
 

@@ -1,4 +1,4 @@
-"""What one run is asked to do, in the launcher: a Job, which options.py fills in and make_job() checks and completes.
+"""What one run is asked to do: a Job, which options.py fills in and make_job() completes. Runs in the launcher.
 
 Here stands what needs a look at this machine: is the script there, what does the hostfile say, what is PYTHONPATH.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from typing import Any, Optional, Sequence
 
-from microscoop.errors import UsageError
-from microscoop.hosts import Host, Share, distribute, parse_hostfile, parse_words, total
-from microscoop.record import Record
+from .errors import UsageError
+from .hosts import Host, Share, distribute, parse_hostfile, parse_words, total
+from .record import Record
 
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "SLURM_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE")  # of Slurm, PBS and Torque, SGE
 
@@ -72,7 +72,7 @@ def _program(asked: Job, program: Sequence[str], scriptless: bool) -> dict[str, 
     if not (program or scriptless or "instead" in leaves) and _may_talk(asked):
         leaves["instead"] = {}
     if "instead" in leaves:
-        from microscoop.leaves import instead
+        from .leaves import instead
         folder = os.getcwd()
         script = instead.script(leaves["instead"], folder)
         return {"leaves": leaves, "script": script, "args": tuple(program), "folder": folder}
@@ -86,7 +86,7 @@ def _hosts(asked: Job) -> Sequence[Host]:
     if asked.hostfile is not None:
         return parse_hostfile(_read(asked.hostfile), asked.hostfile)
     if not hosts and any(os.environ.get(name) for name in ALLOCATIONS):
-        from microscoop.leaves import schedulers
+        from .leaves import schedulers
         return schedulers.allocated(os.environ, asked.verbose)
     return hosts
 

@@ -1,4 +1,4 @@
-"""The options of the command line, by argparse. In the launcher, which imports it only when an option was given.
+"""The options of the command line, by argparse. Runs in the launcher, which imports it only when an option was given.
 
 The words are split before argparse sees them: all that follows the script is the program's, a `--` too.
 """
@@ -10,9 +10,9 @@ import re
 from functools import partial
 from typing import Any, Callable, NoReturn, Optional, Sequence
 
-from microscoop import __version__
-from microscoop.errors import UsageError
-from microscoop.job import Job, is_template
+from . import __version__
+from .errors import UsageError
+from .job import Job, is_template
 
 DROPPED = {
     "-b": "there is one broker and more would not help: leave out -b",

@@ -1,4 +1,4 @@
-"""Constants that every task can read, wherever it runs: set once, sent once to each host.  In the origin, in tasks.
+"""Constants that every task can read: set once, sent to each host once.  Runs in the origin and in tasks.
 
     from microscoop import shared
     shared.setConst(table=table)          in the script, or in a task

@@ -1,4 +1,5 @@
-"""What a host's sh is fed: the prolog, the choice of a Python, the loader that becomes bootstrap.py. In the launcher.
+"""What a host's sh is fed: the prolog, the choice of a Python, the loader that becomes bootstrap.py. Runs in
+the launcher.
 
 It comes through sh's stdin, so that the login shell, whichever it is, sees nothing but plain words.
 """
@@ -9,8 +10,8 @@ import re
 import shlex
 import sys
 
-from microscoop.hosts import Host
-from microscoop.job import Job
+from .hosts import Host
+from .job import Job
 
 # Prints the square of the number it is given, so that a shell that echoes commands does not print the nonce. With ""
 # in sys.path, a json.py in the user's home would be imported. The alarm is for a head that vanishes just then.
@@ -45,7 +46,7 @@ def shell_text(number: int, job: Job, host: Host) -> str:
                          complaint=shlex.quote(f"no Python was found, tried {names}"))
     shells = ["exec sh -c"]
     if job.prolog:
-        from microscoop.leaves import prolog
+        from .leaves import prolog
         text = PROLOG.format(number=number, command=prolog.command(job.prolog)) + text
         shells = ["command -v bash >/dev/null && exec bash -lc", "exec sh -lc"]
     execs = [f'{shell} "$T" {marker(job)} 3<&0 </dev/null' for shell in shells]

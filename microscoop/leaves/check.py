@@ -1,4 +1,5 @@
-"""--check: every host is started as for a run, asked a few round trips and ended; one row each. In the launcher.
+"""--check: every host is started as for a run, asked a few round trips and ended; one row each.
+Runs in the launcher.
 
 A second, short login through `ssh -L` then tells whether forwarding is allowed: sshd refuses that silently and only
 when somebody connects, so nothing less than the whole way of --tunnel proves it. It comes after the first, so that a
@@ -10,14 +11,14 @@ import signal
 import time
 from typing import Any, NoReturn, Optional, Sequence
 
-from microscoop import bootstrap, launch
-from microscoop.channel import Channel
-from microscoop.errors import HostError, Status
-from microscoop.files import Parcel
-from microscoop.hosts import Share
-from microscoop.job import Job, is_template
-from microscoop.loop import Loop
-from microscoop.protocol import End, Ping, ProtocolError, decode, encode
+from .. import bootstrap, launch
+from ..channel import Channel
+from ..errors import HostError, Status
+from ..files import Parcel
+from ..hosts import Share
+from ..job import Job, is_template
+from ..loop import Loop
+from ..protocol import End, Ping, ProtocolError, decode, encode
 
 TRIPS = 5  # round trips, of which the shortest counts
 ANSWER = 10  # seconds that all of them may take

@@ -22,14 +22,14 @@ from contextlib import suppress
 from operator import index
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
-from microscoop import child, futures, options, program, tasks
-from microscoop.calls import Call, ring
-from microscoop.channel import Link
-from microscoop.errors import HostError, Status, UsageError
-from microscoop.hosts import total
-from microscoop.job import Job, make_job
-from microscoop.owner import Callbacks, Owner
-from microscoop.workers import flush_output
+from .. import child, futures, options, program, tasks
+from ..calls import Call, ring
+from ..channel import Link
+from ..errors import HostError, Status, UsageError
+from ..hosts import total
+from ..job import Job, make_job
+from ..owner import Callbacks, Owner
+from ..workers import flush_output
 
 NUMBER = 1                 # an origin that is given to the launcher is its first process
 GRACE = 5.0                # seconds in which the launcher ends
@@ -406,7 +406,7 @@ def _start(job: Job, sock: socket.socket) -> subprocess.Popen[bytes]:
 
 def main() -> NoReturn:
     """In the launcher, a fresh interpreter."""
-    from microscoop import server
+    from .. import server
     sock = socket.socket(fileno=int(sys.argv[2]))
     job, sys.path[:] = pickle.load(sys.stdin.buffer)
     try:

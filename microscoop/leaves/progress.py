@@ -21,11 +21,10 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
-from microscoop import broker
-from microscoop.hooks import Stage, Watcher
-from microscoop.owner import Owner
-from microscoop.protocol import ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
-
+from .. import broker
+from ..hooks import Stage, Watcher
+from ..owner import Owner
+from ..protocol import ORIGIN, RUNNING, WORKER, Block, Drop, Idle, Lost, Result, Surplus
 from .retries import Retries
 
 SHOWN, DRAWING, OUT, ERR, ASKING, PARTIAL, ENDLESS = range(7)      # bytes of the shared memory

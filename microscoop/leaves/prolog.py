@@ -1,4 +1,5 @@
-"""--prolog: what it is to a shell, here and on hosts; and the launcher's second start beneath it. In the launcher.
+"""--prolog: what it is to a shell, here and on hosts; and the launcher's second start beneath it.  Runs in the
+launcher.
 
 Here a login shell runs the prolog, and then the launcher once more. The process stays the same: launcher -> shell ->
 prolog -> the Python that the prolog left on PATH -> launcher. What the start-up files and the prolog print goes to
@@ -13,7 +14,7 @@ import shlex
 import signal
 from typing import NoReturn, Optional, Sequence
 
-from microscoop.errors import UsageError
+from ..errors import UsageError
 
 # Finds this very package, copied folder or zipapp, and then leaves sys.path as `python -m` has it.
 START = ("import sys; sys.path.insert(0, sys.argv.pop(1)); import microscoop.__main__ as start; "

@@ -1,4 +1,4 @@
-"""Host lists as Slurm writes them -> names: n[1-3,7],x[01-02]y.  In the launcher; imported when a name has a `[`."""
+"""Host lists as Slurm writes them -> names: n[1-3,7],x[01-02]y.  Runs in the launcher, when a name has a `[`."""
 from __future__ import annotations
 
 import itertools

@@ -15,15 +15,15 @@ from struct import Struct
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
-from microscoop import tasks
-from microscoop.errors import UsageError
-from microscoop.hooks import Stage, Watcher
-from microscoop.protocol import Remark
-from microscoop.workers import Run
+from .. import tasks
+from ..errors import UsageError
+from ..hooks import Stage, Watcher
+from ..protocol import Remark
+from ..workers import Run
 
 if TYPE_CHECKING:
-    from microscoop.child import Settings
-    from microscoop.workers import Worker
+    from ..child import Settings
+    from ..workers import Worker
 
 Task = Tuple[Any, Any, Any]        # function, args, kwargs
 

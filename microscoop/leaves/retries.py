@@ -1,9 +1,9 @@
-"""Which blocks are second attempts.  In the launcher, for those who tell of them: progress.py and timeline.py."""
+"""Which blocks are second attempts.  Runs in the launcher, for those who tell of them: progress.py and timeline.py."""
 from __future__ import annotations
 
 from typing import Set, Tuple
 
-from microscoop.protocol import CHARGED, Block, Lost
+from ..protocol import CHARGED, Block, Lost
 
 
 class Retries:

@@ -1,4 +1,4 @@
-"""What Slurm, PBS/Torque or SGE has allocated, as their environment tells it -> hosts.  In the launcher.
+"""What Slurm, PBS/Torque or SGE has allocated, as their environment tells it -> hosts.  Runs in the launcher.
 
     Slurm        SLURM_JOB_NODELIST=n[1-3,7]  SLURM_TASKS_PER_NODE=2(x3),1  or  SLURM_JOB_CPUS_PER_NODE=16(x4)
     PBS, Torque  PBS_NODEFILE: a file with a line `name` for each slot
@@ -11,10 +11,10 @@ import socket
 from itertools import islice, repeat
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from microscoop.errors import UsageError
-from microscoop.hosts import Host, add, is_local, named, whole_number
-from microscoop.leaves.ranges import expanded
-from microscoop.report import Reporter
+from ..errors import UsageError
+from ..hosts import Host, add, is_local, named, whole_number
+from ..report import Reporter
+from .ranges import expanded
 
 COUNT = re.compile(r"([1-9][0-9]{0,8})(?:\(x([1-9][0-9]{0,8})\))?")
 WAY_OUT = "--host or --hostfile says instead where to run"

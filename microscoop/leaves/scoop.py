@@ -1,4 +1,5 @@
-"""--scoop: programs written for SCOOP run unedited, with microscoop under SCOOP's names.  In the origin and in workers.
+"""--scoop: programs written for SCOOP run unedited, with microscoop under SCOOP's names.  Runs in the origin and in
+workers.
 
 `import scoop`, `from scoop import futures, shared` find modules made here.  Where SCOOP has conventions of its own they
 hold there: a negative timeout means none, a map drops keywords that it does not know and says so, getConst gives None
@@ -12,7 +13,8 @@ from types import ModuleType
 from typing import Any, Callable, Iterable, Iterator, Optional
 
 import microscoop
-from microscoop import futures, shared
+
+from .. import futures, shared
 
 KNOWN = ("timeout", "chunksize", "buffersize")
 

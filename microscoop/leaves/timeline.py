@@ -12,25 +12,11 @@ from struct import error as StructError
 from time import perf_counter_ns as clock
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from microscoop import broker
-from microscoop.hooks import Watcher
-from microscoop.job import Job
-from microscoop.protocol import (
-    CHARGED,
-    DONE,
-    KEPT,
-    WAITING,
-    WORKER,
-    Block,
-    Idle,
-    Lost,
-    Piece,
-    Remark,
-    Result,
-    Taken,
-)
-from microscoop.report import Reporter
-
+from .. import broker
+from ..hooks import Watcher
+from ..job import Job
+from ..protocol import CHARGED, DONE, KEPT, WAITING, WORKER, Block, Idle, Lost, Piece, Remark, Result, Taken
+from ..report import Reporter
 from .record import FAILED, HOME, SLOWEST, TAG, unpacked
 from .retries import Retries
 

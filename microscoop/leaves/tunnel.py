@@ -19,7 +19,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from typing import Callable
 
-from microscoop.errors import UsageError
+from ..errors import UsageError
 
 CONNECT = 20  # seconds that the head has to come
 HANDSHAKE = 5  # seconds that each message of the handshake may take
