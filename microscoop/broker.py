@@ -7,8 +7,20 @@
     owner  <--Lost------  broker  <--Back---- worker      not begun, or the worker died: yours again
 
 `handle(event)` takes what has happened and gives the actions to carry out.  For each block the broker knows who
-owns it and who holds it; for each item it knows nothing.  What it promises, after every event (the simulation in
-tests/ checks it):
+owns it and who holds it; for each item it knows nothing.
+
+An owner cuts its blocks in threads that also compute, so it may be slow to answer; hence the *stock*: a few blocks for
+each worker, so that whoever says Idle gets one at once.  It is not larger, because a block that has been cut cannot
+adapt any more when items turn out slow or workers join.  A *credit* is the right to send one block; an owner with items
+but no credit is *hungry*.  Owners take turns, for credit and out of the stock, so that a long map does not hold up a
+short one.
+
+To a worker at the end of a long way a block is given *ahead*, while it is busy with the one before: it would have
+nothing to do for a round trip otherwise.  Only what nobody else will soon be idle for goes ahead, and nothing that
+lasts: that is for whoever is idle first.  A worker whose task waits goes on holding that task's block, but is idle as
+any other, since it can run something else meanwhile.
+
+What the broker promises, after every event (the simulation in tests/ checks it):
 
   * A block that an owner has sent is in the stock, or held by one living process, or has been answered to the owner
     by Results and Losts that cover each of its items once.

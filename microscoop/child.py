@@ -245,7 +245,9 @@ def _deaf(stream: Any) -> bool:
 
 def _let_go(names: Dict[str, Any]) -> None:
     """What os._exit leaves out: the script's objects end, the latest first, so files are closed and `__del__` runs; its
-    functions, classes and modules stay, which `__del__` may need.  Open files of other modules are flushed."""
+    functions, classes and modules stay, which `__del__` may need.  Open files of other modules are flushed.
+
+    An object is asked for its type, not by isinstance: that may call its `__class__`, which is code of the user's."""
     import gc
     import io
     kept = (type, FunctionType, ModuleType)

@@ -92,7 +92,7 @@ class _Lookout:
         if name != self._name or self not in sys.meta_path:
             return None
         from importlib.util import find_spec
-        sys.meta_path.remove(self)
+        sys.meta_path.remove(self)                 # now whoever really finds it is asked
         spec = find_spec(name)
         loader: Any = spec.loader if spec is not None else None
         if loader is not None:

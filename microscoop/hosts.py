@@ -150,8 +150,9 @@ def is_local(name: str) -> bool:
     """Whether the name is this machine's own or an address that it can bind; asks the kernel, never a resolver."""
     if name.lower() in LOCAL_NAMES:
         return True
-    if _family(name) is not None:
-        return _can_bind(name)
+    family = _family(name)
+    if family is not None:
+        return _can_bind(name, family)
     own = socket.gethostname().lower()
     return name.lower() in (own, own.partition(".")[0])
 
@@ -167,12 +168,12 @@ def _family(name: str) -> Optional[socket.AddressFamily]:
     return None
 
 
-def _can_bind(literal: str) -> bool:
+def _can_bind(literal: str, family: socket.AddressFamily) -> bool:
     address, _, zone = literal.partition("%")
     try:
         scope = socket.if_nametoindex(zone) if zone else 0
-        with socket.socket(_family(literal) or socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0, 0, scope) if ":" in address else (address, 0))
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0, 0, scope) if family == socket.AF_INET6 else (address, 0))
     except OSError:
         return False
     return True

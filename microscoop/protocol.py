@@ -249,7 +249,7 @@ _CACHED = [_PACK[cls][0] for cls in (Pull, Piece, Drop)]
 
 def idles(frame: bytes, blocks: int) -> bool:
     """Whether its sender has nothing to run, though it has what it was sent, so many blocks: an unfinished line of its
-    output is all there will be for now."""
+    output is all there will be for now.  Asked about every frame, so it is not decoded for that."""
     return len(frame) == 6 and frame[0] == IDLE and frame[1] != RUNNING and frame[2:] == blocks.to_bytes(4, "big")
 
 

@@ -179,7 +179,7 @@ class Streams:
         self._memories += 1
         return memory
 
-    def _let_go(self, body: Union[Body, None], again: bool = True) -> None:
+    def _let_go(self, body: Optional[Body], again: bool = True) -> None:
         """A body is not needed any more; again: its memory may be used for another."""
         if isinstance(body, Memory):
             if again and sum(spare.pages for spare in self._spare) + body.pages <= SPARE:

@@ -144,15 +144,13 @@ class Future(standard.Future):  # type: ignore[type-arg]  # 3.8 has no Future[An
     def complete(self, outcome: Any) -> None:
         """In the callback thread: rebuild what the task returned or raised."""
         try:
-            value = tasks.value(outcome) if not isinstance(outcome, BaseException) else _throw(outcome)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            value = tasks.value(outcome)
         except BaseException as error:             # of the task, or of rebuilding its result: the caller's
             self.set_exception(error.with_traceback(None))
         else:
             self.set_result(value)
-
-
-def _throw(error: BaseException) -> NoReturn:
-    raise error
 
 
 class Line(Link):
