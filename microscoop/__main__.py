@@ -5,6 +5,9 @@ Parses on Python 2.7. A zipapp starts main() too, and so does the launcher benea
 import os
 import sys
 
+if False:  # what the annotations name
+    from typing import Optional, TextIO  # noqa: F401
+
 
 def main(beneath_prolog=False):  # type: (bool) -> None
     """Run the command line and exit with its status."""
@@ -21,19 +24,23 @@ def main(beneath_prolog=False):  # type: (bool) -> None
     microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 has a zipapp's as typed
     from microscoop import cli
     status = cli.main(beneath_prolog=beneath_prolog)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # `| head` is no mishap
-            sys.stderr.write("microscoop: cannot write to stdout: %s\n" % error.strerror)
+    failure = flush(sys.stdout)
+    if failure is not None:
+        if not isinstance(failure, BrokenPipeError):  # `| head` is no mishap
+            sys.stderr.write("microscoop: cannot write to stdout: %s\n" % failure.strerror)
         status = status or 1
-    try:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-    except OSError:  # nobody reads it, which is no mishap either
-        pass
+    flush(sys.stderr)  # nor is it one if nobody reads that
     os._exit(status)  # all is cleaned up, and taking the interpreter apart would cost 5 ms of every run
+
+
+def flush(stream):  # type: (Optional[TextIO]) -> Optional[OSError]
+    """Write what is in its buffer; why that failed."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 if __name__ == "__main__":

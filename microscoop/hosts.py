@@ -189,22 +189,21 @@ def total(shares: Iterable[Share]) -> int:
 def distribute(
     hosts: Sequence[Host], n: Optional[int], cores: Callable[[], int] = usable_cores
 ) -> tuple[list[Share], Optional[str]]:
-    """Share n workers out (None: as many as the hosts have), and a warning where counts had to be exceeded.
-
-    Hosts that get none are left out, but for the head: where no worker runs here it comes first, for the origin.
-    """
+    """Share n workers out (None: as many as the hosts have), and a warning where counts had to be exceeded."""
     hosts = list(hosts) or [HEAD]
-    warning: Optional[str] = None
-    counts: Sequence[Optional[int]]
     if n is None:
-        counts = [cores() if host.local and host.slots is None else host.slots for host in hosts]
-    else:
-        counts, warning = _fill(hosts, n)
+        return _shares(hosts, [cores() if host.local and host.slots is None else host.slots for host in hosts]), None
+    counts, warning = _fill(hosts, n)
+    return _shares(hosts, counts), warning
+
+
+def _shares(hosts: Sequence[Host], counts: Sequence[Optional[int]]) -> list[Share]:
+    """Hosts that get none are left out, but for the head: where no worker runs here it comes first, for the origin."""
     shares = [Share(host, count, host.local) for host, count in zip(hosts, counts) if count != 0]
     if not any(share.origin for share in shares):
         head = next((host for host in hosts if host.local), HEAD)
         shares.insert(0, Share(head, 0, True))
-    return shares, warning
+    return shares
 
 
 def _fill(hosts: Sequence[Host], n: int) -> tuple[list[int], Optional[str]]:

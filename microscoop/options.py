@@ -54,9 +54,7 @@ class _Parser(argparse.ArgumentParser):
             if word == "--":
                 break
             option, lacks = self._valued(word)
-            count = int(lacks)
-            if option and lacks and option.nargs == "+":
-                count = next((place for place, host in enumerate(rest) if _ends_hosts(host)), len(rest))
+            count = _count_values(option, rest) if option and lacks else 0
             own += [word, *rest[:count]]
             del rest[:count]
             if option and option.dest.startswith("instead"):  # all that follows -m and -c is the program's
@@ -111,6 +109,13 @@ class Variable(argparse.Action):
         if not equals and name not in os.environ:
             raise argparse.ArgumentError(self, f"{name} is not set here; write {name}=VALUE")
         vars(namespace).setdefault(self.dest, {})[name] = value if equals else os.environ[name]
+
+
+def _count_values(option: argparse.Action, words: Sequence[str]) -> int:
+    """How many of the words behind this option are its values."""
+    if option.nargs != "+":
+        return 1
+    return next((place for place, word in enumerate(words) if _ends_hosts(word)), len(words))
 
 
 def _is_option(word: str) -> bool:

@@ -67,8 +67,7 @@ def _version(thing: Any) -> str:
             continue
         seen.add(id(thing))
         if isinstance(thing, type):
-            queue += [inner for inner in map(_inner, vars(thing).values()) if isinstance(inner, FunctionType)]
-            queue += [base for base in thing.__bases__ if base.__module__ == thing.__module__]
+            queue += _parts(thing)
         elif isinstance(thing, FunctionType):
             digest.update(repr((_described(thing.__code__), _default(thing))).encode())
             for name, value in _uses(thing):
@@ -77,6 +76,12 @@ def _version(thing: Any) -> str:
                 else:
                     queue.append(value)
     return digest.hexdigest()
+
+
+def _parts(kind: type) -> List[Any]:
+    """The methods of a class, and its bases in the same module."""
+    methods = [inner for inner in map(_inner, vars(kind).values()) if isinstance(inner, FunctionType)]
+    return methods + [base for base in kind.__bases__ if base.__module__ == kind.__module__]
 
 
 def _uses(function: FunctionType) -> Iterator[Any]:
