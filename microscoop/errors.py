@@ -60,10 +60,13 @@ class HostError(Exception):
         super().__init__(host, stage, words, advice, command)
         self.host, self.stage, self.words, self.advice, self.command = host, stage, words, advice, command
 
-    def __str__(self) -> str:
-        found = f"{self.host} could not be started, stage {self.stage}: {self.words or 'it ended without a word'}"
+    def told(self) -> tuple[str, str]:
+        """What is wrong, and what to do about it, which may be empty."""
         attempt = f"try: {self.command}" if self.command else ""
-        return "; ".join(filter(None, (found, self.advice, attempt)))
+        return self.words or "it ended without a word", "; ".join(filter(None, (self.advice, attempt)))
+
+    def __str__(self) -> str:
+        return f"{self.host} could not be started, stage {self.stage}: " + "; ".join(filter(None, self.told()))
 
 
 # --- a task's fault: raised by the task's own future ---------------------------------------------------------------

@@ -64,9 +64,7 @@ def _row(found: Visit, through: Optional[Visit], job: Job) -> list[str]:
     """The cells of one host; where it failed, the last one holds the words and, in a line of its own, the advice."""
     error = found.error
     if error:
-        attempt = f"try: {error.command}" if error.command else ""
-        lines = (error.words or "it ended without a word", "; ".join(filter(None, (error.advice, attempt))))
-        return [found.name, f"failed at {error.stage}", "\n".join(filter(None, lines))]
+        return [found.name, f"failed at {error.stage}", "\n".join(filter(None, error.told()))]
     facts, forwarding = found.facts, "-"
     if through or job.tunnel:
         forwarding = _forwarding(through.error if through else None)
