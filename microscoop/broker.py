@@ -53,9 +53,15 @@ class HostUp(Record):
     """An agent can fork so many workers, and before them the origin if it is time for that."""
     host: str
     workers: int
-    round_trip: float      # seconds
+    round_trip: float      # seconds, until it is Measured
     minor: int = 0         # of its Python 3
     origin: bool = False
+
+
+class Measured(Record):
+    """The way to a host and back takes so long."""
+    host: str
+    round_trip: float      # seconds
 
 
 class Awaited(Record):
@@ -94,7 +100,7 @@ class ProcessDied(Record):
     verdict: int = CHARGED         # on those
 
 
-Event = Union[HostUp, Awaited, Open, HostDown, ProcessUp, Heard, ProcessDied]
+Event = Union[HostUp, Measured, Awaited, Open, HostDown, ProcessUp, Heard, ProcessDied]
 
 
 # What is to be done --------------------------------------------------------------------------------------------------
@@ -185,7 +191,7 @@ class Host:
 
     def __init__(self, name: str, round_trip: float, crew: Crew) -> None:
         self.name, self.crew = name, crew
-        self.round_trip = int(round_trip * 1e6)
+        self.round_trip = int(round_trip * 1e6)     # microseconds
         self.processes: Dict[int, Process] = {}
         self.worked = False        # the last task that ended there was finished
         self.deaths = 0            # in a row, without a finished task
@@ -255,6 +261,10 @@ class Broker:
             self._start(host, ORIGIN)
         for _ in range(event.workers):
             self._start(host, WORKER)
+
+    def _measured(self, event: Measured) -> None:
+        if event.host in self.hosts:
+            self.hosts[event.host].round_trip = int(event.round_trip * 1e6)
 
     def _await(self, event: Awaited) -> None:
         self._awaited.discard(event.host)
@@ -631,8 +641,8 @@ def _spread(owner: Process, call: int) -> Set[int]:
 
 
 _EVENTS: Dict[Type[Any], Callable[[Broker, Any], None]] = {
-    HostUp: Broker._host_up, Awaited: Broker._await, Open: Broker._open, HostDown: Broker._host_down,
-    ProcessUp: Broker._process_up, ProcessDied: Broker._died, Heard: Broker._heard,
+    HostUp: Broker._host_up, Measured: Broker._measured, Awaited: Broker._await, Open: Broker._open,
+    HostDown: Broker._host_down, ProcessUp: Broker._process_up, ProcessDied: Broker._died, Heard: Broker._heard,
 }
 _MESSAGES: Dict[Type[Any], Callable[[Broker, Process, Any], None]] = {
     protocol.Surplus: Broker._surplus, protocol.Block: Broker._block, protocol.Result: Broker._result,

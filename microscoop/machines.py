@@ -107,7 +107,7 @@ class Machines:
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
             facts["login"] * 1000), 1)
         self._up(machine, facts["cores"], facts["version"][1])
-        self.tell(machine, Ping(int(time.monotonic() * 1e6)))
+        self.ping(machine)
 
     def _up(self, machine: Machine, cores: int, minor: int, origin: bool = False) -> None:
         workers = cores if machine.share.workers is None else machine.share.workers
@@ -155,6 +155,10 @@ class Machines:
         if machine.channel is not None:
             self._loop.send(machine.channel, encode(message))
 
+    def ping(self, machine: Machine) -> None:
+        """Ask its agent for an answer, if it is there: how long that takes is the round trip."""
+        self.tell(machine, Ping(int(time.monotonic() * 1e6)))
+
     def _drop(self, machine: Machine) -> None:
         """Hear its agent no more."""
         if machine.channel is not None:
@@ -181,7 +185,7 @@ class Machines:
         for machine in self.remote:
             if machine.channel is not None and time.monotonic() - machine.heard > SILENCE:
                 self.lose(machine, "no answer for %d s" % SILENCE)
-            self.tell(machine, Ping(int(time.monotonic() * 1e6)))
+            self.ping(machine)
         self._beaten = time.clock_gettime(CLOCK)
         self._loop.after(BEAT, self.beat)
 

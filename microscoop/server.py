@@ -143,11 +143,11 @@ class Server:
     def _pong(self, machine: Machine, message: protocol.Ping) -> None:
         """The way is as long as the quickest answer took: others, the first above all, found the agent or us at work.
         So ask again as long as it gets shorter."""
-        host, now = self._broker.hosts.get(machine.name), int(time.monotonic() * 1e6)
-        trip = max(now - message.sent, 1)
-        if host is not None and not 0 < machine.round_trip <= trip:
-            host.round_trip = machine.round_trip = trip
-            self._machines.tell(machine, protocol.Ping(now))
+        trip = max(int(time.monotonic() * 1e6) - message.sent, 1)
+        if not 0 < machine.round_trip <= trip:
+            machine.round_trip = trip
+            self.handle(broker.Measured(machine.name, trip / 1e6))
+            self._machines.ping(machine)
 
     def _printed(self, machine: Machine, message: protocol.Print) -> None:
         outlet = self._processes.put_out(message.process, message.stream, message.body)

@@ -15,6 +15,7 @@ from microscoop.broker import (
     HostDown,
     HostUp,
     LeaveOut,
+    Measured,
     Open,
     Over,
     ProcessDied,
@@ -199,7 +200,9 @@ class Work(Two):
 
     def test_blocks_go_ahead_to_a_host_behind_a_long_round_trip_and_not_past_it(self):
         office = Office(0)
-        far, = office.host("far", 1, 0.01)
+        far, = office.host("far", 1)
+        office.tell(Measured("far", 0.01))
+        office.tell(Measured("nowhere", 1.0))
         office.block(0, planned=2000, surplus=50)
         office.hear(far, Idle(FREED))
         ahead = [given(office.block(item, planned=2000, surplus=50)) for item in range(1, 20)]

@@ -555,14 +555,13 @@ class AHostThatIsLost(unittest.TestCase):
 
 class TheWayToAHost(unittest.TestCase):
     def test_is_as_long_as_the_quickest_answer_took_and_is_asked_for_again_while_it_gets_shorter(self):
-        host, machine, asked = SimpleNamespace(round_trip=200), machines.Machine(mock.Mock()), []
-        head = SimpleNamespace(_broker=SimpleNamespace(hosts={machine.name: host}),
-                               _machines=SimpleNamespace(tell=lambda machine, message: asked.append(message)))
+        machine, told, asked = machines.Machine(mock.Mock()), [], []
+        head = SimpleNamespace(handle=told.append, _machines=SimpleNamespace(ping=asked.append))
         for sent, took, again in ((1000, 30000, 1), (50000, 900, 2), (60000, 5000, 2), (70000, 900, 2)):
             with mock.patch.object(time, "monotonic", lambda: (sent + took) / 1e6):  # noqa: B023
                 server.Server._pong(head, machine, protocol.Ping(sent))
-            self.assertAlmostEqual(host.round_trip, took if took > 5000 else 900, delta=1)
-            self.assertEqual(len(asked), again)
+            self.assertAlmostEqual(told[-1].round_trip, (took if took > 5000 else 900) / 1e6, delta=1e-6)
+            self.assertEqual((len(asked), len(told), {event.host for event in told}), (again, again, {machine.name}))
 
 
 class CtrlC(harness.TestCase):

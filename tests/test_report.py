@@ -212,7 +212,8 @@ class Parts(unittest.TestCase):
         with mock.patch.object(timeline, "clock", lambda: now):
             recorder = timeline.Recorder({}, job, SimpleNamespace())  # type: ignore[arg-type]
             recorder.see(broker.HostUp("here", 0, 0.0002), [])
-            recorder.see(broker.HostUp("h2", 1, 2 * trip / 1e9), [broker.Start("h2", 7, protocol.WORKER)])
+            recorder.see(broker.HostUp("h2", 1, 0.0002), [broker.Start("h2", 7, protocol.WORKER)])
+            recorder.see(broker.Measured("h2", 2 * trip / 1e9), [])
             for late in (70_000_000, 0, 30_000_000):
                 began = now
                 now += 100_000_000

@@ -2,7 +2,7 @@
 
 Everything is put on the head's clock.  Another machine's clock runs beside it by a constant; each Remark names the
 sender's time, and the smallest of (arrival here - that time) is this constant plus the shortest way.  The way is taken
-for half of the round trip that was measured at the start, so it is off by less than that half.
+for half of the shortest round trip that was measured, so it is off by less than that half.
 """
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class Recorder(Watcher):
         self._streams: Dict[Stream, List[int]] = {}        # start, end, bytes
         self._over = False
         self._handlers: Dict[type, Callable[[Any, int], None]] = {
-            broker.HostUp: self._host_up, broker.HostDown: self._host_down, broker.ProcessUp: self._process_up,
-            broker.ProcessDied: self._died, broker.Heard: self._heard, broker.Send: self._sent,
-            broker.Start: self._start, broker.Over: self._end}
+            broker.HostUp: self._host_up, broker.Measured: self._measured, broker.HostDown: self._host_down,
+            broker.ProcessUp: self._process_up, broker.ProcessDied: self._died, broker.Heard: self._heard,
+            broker.Send: self._sent, broker.Start: self._start, broker.Over: self._end}
         self._messages: Dict[type, Callable[[int, Any, int], None]] = {
             Remark: self._remark, Idle: self._idle, Result: self._result, Piece: self._piece, Taken: self._taken}
 
@@ -158,6 +158,9 @@ class Recorder(Watcher):
     def _host_up(self, event: broker.HostUp, now: int) -> None:
         self._agent[event.host] = len(self._agents)
         self._agents.append(event.round_trip * 1e9 / 2)
+
+    def _measured(self, event: broker.Measured, now: int) -> None:
+        self._agents[self._agent[event.host]] = event.round_trip * 1e9 / 2
 
     def _process_up(self, event: broker.ProcessUp, now: int) -> None:
         if event.process in self._lanes:
