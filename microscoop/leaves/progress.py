@@ -284,13 +284,12 @@ class Progress(Watcher):
         if self._done == before:
             since, before = self._since or now, 0
         rate = (self._done - before) / (now - since)
-        parts = [f"{self._done:,} done"]
-        if not self.screen.state[ENDLESS]:
-            left = sum(self._out.values()) + self._surplus
-            parts = [f"{self._done:,} of {self._done + left:,} done"]
+        # Looked at once: the origin may change it meanwhile.
+        left = None if self.screen.state[ENDLESS] else sum(self._out.values()) + self._surplus
+        parts = [f"{self._done:,} done" if left is None else f"{self._done:,} of {self._done + left:,} done"]
         if rate:
             parts.append(_pace(rate))
-            if not self.screen.state[ENDLESS]:
+            if left is not None:
                 parts.append(_span(left / rate) + " left")
         parts.append("%d of %d workers busy" % (len(self._busy & self._workers), len(self._workers)))
         if self._lost:
