@@ -221,7 +221,7 @@ class Parts(unittest.TestCase):
                     began + ahead, now + ahead, 3, 1, 0, 0) + b'{"names": ["f"]}'
                 now += trip + late
                 recorder.see(broker.Heard(7, protocol.Remark(body)), [])
-                recorder.see(broker.Heard(7, protocol.Remark(b"record \0")), [])    # of whom? Not readable
+                recorder.see(broker.Heard(7, protocol.Remark(b"record\0\0")), [])    # of whom? Not readable
             run = recorder._run(0)
         self.assertEqual([task.start for task in run.lanes[0].tasks], [0, 180_000, 290_000])
         self.assertEqual({task.took for task in run.lanes[0].tasks}, {100_000})

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Task = Tuple[Any, Any, Any]        # function, args, kwargs
 
-TAG = b"record "
+TAG = b"record\0"
 HEAD = Struct("!QI")       # the sender's clock when it was sent, spans that follow
 SPAN = Struct("!QQQIHB")   # began, ended (nanoseconds of that clock), first item, items, name, flags
 FAILED, HOME = 1, 2        # flags: it raised; it was submitted on the same worker, so no Result of it is seen
