@@ -593,13 +593,17 @@ class Broker:
     def _give_up(self) -> None:
         """Give back the blocks for a Python that no worker has, as nobody is awaited who may have it."""
         for minor, turns in self._turns.items():
-            if minor and turns and (minor not in self._crews or not self._crews[minor].workers):
-                for turn in list(turns):
-                    blocks = turn.owner.stock[minor]
-                    self._stocked -= len(blocks)
-                    self._leave_line(turn.owner, minor)
-                    for block in blocks:
-                        self._lost(Held(block), block.first, block.first + block.items, UNMATCHED)
+            if minor and not (minor in self._crews and self._crews[minor].workers):
+                for owner in [turn.owner for turn in turns]:
+                    self._give_back(owner, minor)
+
+    def _give_back(self, owner: Process, minor: int) -> None:
+        """All blocks of this owner that need this minor: nobody can run them."""
+        blocks = owner.stock[minor]
+        self._stocked -= len(blocks)
+        self._leave_line(owner, minor)
+        for block in blocks:
+            self._lost(Held(block), block.first, block.first + block.items, UNMATCHED)
 
     def _grant(self) -> None:
         """Fill the stock up when a quarter of it is gone; never let an idle process wait for it."""
