@@ -15,9 +15,10 @@ module has one or more of these functions:
 What it may use from there on: `Owner.dressers` see each function that is submitted, `Worker.wrappers` each one that is
 about to run, `Worker.guards` are held by a thread while it runs code of tasks; `Owner.pushes` are called when a call
 gets items, `Worker.before_results` before outcomes are sent, with which `Worker.remarks` go.  `Remark` carries bytes to
-the Watchers, and from them to `told`; `Owner.leaves` is for what a leaf keeps there.  The origin finds the Watchers in
-`Settings.watchers`, as they were when it was forked: memory that they share can be used by both.  The `heralds` of
-Reporter and Outlet are told what is about to be written.
+the Watchers, and from them to `told`; `Owner.leaves` is for what a leaf keeps there.  `Owner.recorder` is asked about
+each function, for a record that may have outcomes of its items already and is given the others.  The origin finds the
+Watchers in `Settings.watchers`, as they were when it was forked: memory that they share can be used by both.  The
+`heralds` of Reporter and Outlet are told what is about to be written.
 """
 from __future__ import annotations
 

@@ -29,6 +29,22 @@ ONE_FOR_ALL = sys.version_info >= (3, 12)      # a profiler sees all threads, an
 Stats = Dict[Any, Any]     # as in a file that pstats reads
 
 
+def watch(value: str, stage: Stage) -> Watcher:
+    """The profiles go into the folder `value`.  Raises UsageError."""
+    return Profiles(value, stage)
+
+
+def enter_process(value: str, settings: Settings) -> None:
+    """Before the script may import it."""
+    cProfile.Profile = Profile  # type: ignore[misc]
+
+
+def enter_worker(value: str, worker: Worker, settings: Settings) -> None:
+    """Profile what tasks do."""
+    Profile.ours = Profiling(worker, settings.path0)
+    worker.guards.append(Profile.ours)
+
+
 class Profiling:
     """Held by one thread at a time, the one that runs tasks."""
 
@@ -87,17 +103,6 @@ class Profile(cProfile.Profile):
             self.ours.go_on()
 
 
-def enter_process(value: str, settings: Settings) -> None:
-    """Before the script may import it."""
-    cProfile.Profile = Profile  # type: ignore[misc]
-
-
-def enter_worker(value: str, worker: Worker, settings: Settings) -> None:
-    """Profile what tasks do."""
-    Profile.ours = Profiling(worker, settings.path0)
-    worker.guards.append(Profile.ours)
-
-
 class Profiles(Watcher):
     """Adds up what the workers send, and writes it at the end."""
 
@@ -140,8 +145,3 @@ class Profiles(Watcher):
                     marshal.dump(stats, file)
         except OSError as error:
             self._report.error("cannot write a profile into %s: %s" % (self._folder, error.strerror))
-
-
-def watch(value: str, stage: Stage) -> Watcher:
-    """The profiles go into the folder `value`.  Raises UsageError."""
-    return Profiles(value, stage)
