@@ -24,6 +24,7 @@ from .report import Reporter
 
 if TYPE_CHECKING:
     from .files import Parcel
+    from .launch import Start
     from .server import Server
 
 GONE = "its ssh or its agent has ended"
@@ -40,7 +41,7 @@ class Machine:
 
     def __init__(self, share: Share) -> None:
         self.share, self.name = share, share.host.name
-        self.start: Any = None                     # a launch.Start, as long as its ssh lives
+        self.start: Optional[Start] = None         # as long as its ssh lives
         self.channel: Optional[Channel] = None     # to the agent, while it is up
         self.since = 0.0                           # when it came up last; 0: never
         self.heard = 0.0
@@ -93,15 +94,16 @@ class Machines:
             self._loop.flush(head)                     # at once: we may be killed before the next turn
 
     def _settled(self, machine: Machine) -> None:
-        if machine.start.error is not None:
-            self._failed(machine, machine.start.error)
-        else:
-            self._ready(machine)
+        start = machine.start
+        assert start is not None
+        if start.error is not None:
+            self._failed(machine, start.error)
+        elif start.channel is not None:
+            self._ready(machine, start.channel, start.facts)
         self._run.hosts_changed()
 
-    def _ready(self, machine: Machine) -> None:
-        start, facts = machine.start, machine.start.facts
-        self._talk_to(machine, start.channel.fileno())
+    def _ready(self, machine: Machine, channel: socket, facts: Dict[str, Any]) -> None:
+        self._talk_to(machine, channel.fileno())
         machine.round_trip = 0
         self._report.info("%s is ready: Python %s, %s, login %.0f ms" % (
             machine.name, ".".join(map(str, facts["version"])), "in place" if facts["in_place"] else "sent",
@@ -216,6 +218,7 @@ class Machines:
             if machine is self.head:
                 self._run.conclude(Status.FAILED, "the agent of this machine has ended: the run cannot go on")
             return
+        assert machine.start is not None
         machine.start.hear_complaints()                 # ssh's last words
         words = machine.start.complaints()[-1:] or [why]
         if time.monotonic() - machine.since > AGAIN[-1]:
