@@ -231,7 +231,7 @@ class Broker:
         self._actions: List[Action] = []
 
     def handle(self, event: Event) -> List[Action]:
-        """Take in one event."""
+        """Take in one event, then do what it has made possible: work for the idle, credit for the hungry."""
         _EVENTS[type(event)](self, event)
         self._give()
         if self._stocked and not self._awaited:
@@ -595,10 +595,10 @@ class Broker:
         for minor, turns in self._turns.items():
             if minor and not (minor in self._crews and self._crews[minor].workers):
                 for owner in [turn.owner for turn in turns]:
-                    self._give_back(owner, minor)
+                    self._return_unmatched(owner, minor)
 
-    def _give_back(self, owner: Process, minor: int) -> None:
-        """All blocks of this owner that need this minor: nobody can run them."""
+    def _return_unmatched(self, owner: Process, minor: int) -> None:
+        """Those of this owner go back to it."""
         blocks = owner.stock[minor]
         self._stocked -= len(blocks)
         self._leave_line(owner, minor)
