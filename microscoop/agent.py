@@ -68,7 +68,7 @@ class Child:
         self.since: Dict[Begun, float] = {}            # the items that it is on, and since when
         self.overdue: List[Begun] = []                 # the items for which it is being ended
 
-    def on(self) -> List[Begun]:
+    def begun(self) -> List[Begun]:
         """The items that it is on, or was when it died."""
         with memoryview(self.note) as raw, raw.cast("Q") as numbers:
             return [tuple(numbers[i:i + 3])  # type: ignore[misc]
@@ -225,9 +225,9 @@ class Agent:
             if own:
                 _set_group(0)
             _hang_on(lifeline, own)
-            self._let_go()
+            self._close_ours()
             resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
-            child.signals()
+            child.reset_signals()
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 self._prepared.restore_environment()
@@ -241,8 +241,8 @@ class Agent:
         finally:
             os._exit(Status.DEFECT)
 
-    def _let_go(self) -> None:
-        """Close what belongs to the agent, in a child."""
+    def _close_ours(self) -> None:
+        """In a child: close what belongs to the agent.  One end left open, and others would not see it end."""
         ours = {self._channel.reader, self._channel.writer, *self._held, *self.loop.descriptors}
         for other in self._children.values():
             ours.add(other.lifeline)
@@ -330,7 +330,7 @@ class Agent:
             for frame in one.port.last():
                 self._send(protocol.Relay(one.process, frame))
             one.port.close()
-        begun = b"".join(BEGUN.pack(*item) for item in one.overdue or one.on())    # if overdue, these alone are charged
+        begun = b"".join(BEGUN.pack(*item) for item in one.overdue or one.begun())      # the overdue ones alone
         one.note.close()
         self._send(protocol.Died(one.process, status, bool(one.overdue), begun))
 
@@ -342,7 +342,7 @@ class Agent:
         if now - self._looked > 2 * BEAT:              # this machine itself was asleep
             self._heard = now
         self._looked = now
-        if self._passing is None and now - self._heard > SILENCE:
+        if self._passing is None and now - self._heard > SILENCE:      # on the head we just see the channel's end
             self._over = True
         for one in self._children.values():
             if one.kind == WORKER and one.stopped is not None and now - one.stopped > STOPPED:
@@ -352,7 +352,7 @@ class Agent:
         self.loop.after(BEAT if limit is None else min(limit / 4, 1.0), self._look)
 
     def _time_tasks(self, one: Child, now: float, limit: float) -> None:
-        one.since = {item: one.since.get(item, now) for item in one.on()}
+        one.since = {item: one.since.get(item, now) for item in one.begun()}
         overdue = [item for item, began in one.since.items() if now - began > limit]
         if overdue and not one.overdue:
             one.overdue = overdue

@@ -287,7 +287,7 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def signals() -> None:
+def reset_signals() -> None:
     """Give a forked child the handling that a program has: the launcher's and the agent's handlers are not for it.
 
     A signal that was ignored when we were started (nohup) stays so.

@@ -49,7 +49,7 @@ class Loop:
 
     def _set(self, kind: int, descriptor: int, callback: Optional[Callable[[], None]]) -> None:
         callbacks = self._callbacks.setdefault(descriptor, {})
-        known = sum(callbacks)
+        known = sum(callbacks)                     # READ and WRITE are bits
         if callback is not None:
             callbacks[kind] = callback
         else:
