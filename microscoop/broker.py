@@ -151,11 +151,12 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "held", "credit", "surplus", "stock", "spread", "pace")
+    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "stock", "spread", "pace")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
         self.held: List[Held] = []
+        self.given = 0             # blocks, so far
         self.credit = 0
         self.surplus = 0
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
@@ -423,8 +424,8 @@ class Broker:
         self._leave_out(worker.host, bytes(message.body).decode("utf-8", "replace"))
 
     def _idle(self, process: Process, message: protocol.Idle) -> None:
-        if message.idle in (FREED, DONE) and all(held.finished for held in process.held):
-            self._busy.discard(process.number)      # else it said so before it got what it holds
+        if message.idle in (FREED, DONE) and message.blocks == process.given:
+            self._busy.discard(process.number)      # else it said so before it got the last one, dropped or not
         if message.idle == DONE:
             return
         crew = process.host.crew
@@ -583,6 +584,7 @@ class Broker:
             del owner.stock[minor]
         self._stocked -= 1
         worker.held.append(Held(block))
+        worker.given += 1
         if block.function:
             owner.spread.setdefault(block.call, set()).add(worker.number)
         self._busy.add(worker.number)

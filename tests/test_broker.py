@@ -508,9 +508,9 @@ class Silence(unittest.TestCase):
         self.office.block(0)
         self.office.hear(self.office.origin, Quiet())
 
-    def quiet(self, *idle):
-        """How often quiet is told, if the worker says this."""
-        return sum(len(sent(self.office.hear(self.worker, Idle(how)), Quiet)) for how in idle)
+    def quiet(self, *idle, blocks=1):
+        """How often quiet is told, if the worker says this when so many blocks have come there."""
+        return sum(len(sent(self.office.hear(self.worker, Idle(how, blocks)), Quiet)) for how in idle)
 
     def test_quiet_is_told_once_when_everybody_who_was_given_work_has_said_that_all_is_done(self):
         self.assertEqual(sent(self.office.actions + self.office.result(self.worker, 0), Quiet), [])
@@ -522,8 +522,13 @@ class Silence(unittest.TestCase):
         self.assertEqual(self.quiet(DONE), 1)
 
     def test_who_said_that_all_is_done_before_its_block_came_has_not_said_it(self):
-        self.assertEqual(self.quiet(FREED, DONE), 0)
+        self.assertEqual(self.quiet(FREED, DONE, blocks=0), 0)
         self.office.result(self.worker, 0)
+        self.assertEqual(self.quiet(FREED), 1)
+
+    def test_a_block_that_nobody_wants_any_more_may_have_begun_all_the_same(self):
+        self.office.hear(self.office.origin, Drop(self.office.origin, 1))
+        self.assertEqual(self.quiet(FREED, DONE, blocks=0), 0)
         self.assertEqual(self.quiet(FREED), 1)
 
 

@@ -26,7 +26,7 @@ from .streams import Key
 from .tasks import Gone, Plan, Unmatched
 from .world import Violation, World
 
-MOST_STEPS = 60_000        # no run needs more
+MOST_STEPS = 200_000       # no run needs more: to look every 5 ms takes four a time
 DAY = 600.0                # simulated seconds; no run needs more
 RARE = {Back: 8, Credit: 8, Drop: 8, Lost: 8, Surplus: 8, Taken: 50}     # so much rather one dies then
 

@@ -113,6 +113,10 @@ class Streams:
         self.inward[message.owner, message.call, message.first] = Inflow(message, sender)
         self._ask()
 
+    def expects(self, kind: type) -> bool:
+        """Whether a body of such a message is being pulled."""
+        return any(type(flow.message) is kind for flow in self.inward.values())
+
     def _ask(self) -> None:
         for key, flow in list(self.inward.items())[:self._pulls]:
             if flow.asked < flow.message.size and flow.asked - flow.got <= WINDOW // 2:

@@ -41,6 +41,7 @@ class Worker(Owner):
     def __init__(self, world: Any, host: Any, number: int) -> None:
         super().__init__(world, host, number)
         self.inbox: Deque[Block] = deque()
+        self.received = 0                          # blocks
         self.runs: List[Run] = []
         self.functions: Dict[Tuple[int, int], List[Block]] = {}    # (owner, call) -> the blocks that wait for it
         self.present: Set[Tuple[int, int]] = set()                 # those that are here
@@ -98,7 +99,7 @@ class Worker(Owner):
             else:
                 if not self.idle:
                     self.idle, self.done = True, self._is_done()
-                    self.say(Idle(FREED if self.done else WAITING))
+                    self.say(self._at_rest(FREED if self.done else WAITING))
                 self._waiter, self._until = thread, None
                 yield None
 
@@ -135,7 +136,10 @@ class Worker(Owner):
         """The last that slept or was out has ended."""
         if self.idle and not self.done and self._is_done():
             self.done = True
-            self.say(Idle(DONE))
+            self.say(self._at_rest(DONE))
+
+    def _at_rest(self, idle: int) -> Idle:
+        return Idle(idle, 0 if self.streams.expects(Block) else self.received)
 
     def _give_turn(self, thread: Thread) -> bool:
         if self._holder is not thread:
@@ -245,6 +249,10 @@ class Worker(Owner):
     # The reader thread
 
     def _block(self, block: Block) -> None:
+        self.received += 1
+        self._take_in(block)
+
+    def _take_in(self, block: Block) -> None:
         if not self.idle:
             self.world.saw("block given ahead")
         self.idle = False
@@ -267,9 +275,9 @@ class Worker(Owner):
             self.world.saw("function that came apart")
             self.present.add((message.owner, message.call))
             for block in self.functions.pop((message.owner, message.call)):
-                self._block(block)
+                self._take_in(block)
         elif isinstance(message, Block):
-            self._block(message._replace(size=0))
+            self._take_in(message._replace(size=0))
         else:
             super().pulled(message)
 
