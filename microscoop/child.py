@@ -19,7 +19,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence
 from . import futures, hooks
 from .bootstrap import usable_cores
 from .channel import Link
-from .errors import Status, UsageError, exit_status, show
+from .errors import Status, UsageError, exit_status, say, show
 from .owner import Owner
 from .program import compiled, current, execute, read
 from .protocol import INLINE, Unfit
@@ -89,7 +89,7 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     try:
         hooks.call("enter_origin", settings.leaves, owner, settings)
     except UsageError as error:
-        print("microscoop: %s" % error, file=sys.stderr, flush=True)
+        say("microscoop: %s" % error)
         os._exit(Status.USAGE)
     _leave(_run(settings, owner))
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Callable, Optional, Sequence
 
-from .errors import HostError, Status, UsageError
+from .errors import HostError, Status, UsageError, say
 from .hosts import distribution_lines
 from .job import Job, make_job
 
@@ -23,7 +23,7 @@ def main(
     try:
         return _answer(list(sys.argv[1:] if argv is None else argv), beneath_prolog, run or _serve)
     except (UsageError, HostError) as error:
-        print(f"microscoop: {error}", file=sys.stderr)
+        say(f"microscoop: {error}")
         return Status.USAGE
     except KeyboardInterrupt:  # before anything was started, or in --check, which has ended what it started
         return Status.INTERRUPTED
@@ -35,7 +35,7 @@ def _answer(words: list[str], beneath_prolog: bool, run: Callable[[Job], int]) -
         _find_footing(asked, words)
     job, warning = make_job(asked, program)
     if warning and job.verbose >= 0:
-        print(f"microscoop: warning: {warning}", file=sys.stderr)
+        say(f"microscoop: warning: {warning}")
     if job.dry_run:
         print("\n".join(distribution_lines(job.shares, dry_run=True)))
         return Status.OK

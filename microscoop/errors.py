@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 
 class Status:
@@ -22,8 +23,15 @@ def exit_status(error: SystemExit) -> int:
         return Status.OK
     if isinstance(error.code, int):
         return (error.code if abs(error.code) <= sys.maxsize else -1) & 0xFF
-    print(error.code, file=sys.stderr)
+    say(str(error.code))
     return Status.FAILED
+
+
+def say(text: str) -> None:
+    """Tell stderr, if there is one: print takes stdout where sys.stderr is None, since that was closed."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):        # nobody reads it, or the script has closed it: no mishap of ours
+            print(text, file=sys.stderr, flush=True)
 
 
 def show(error: BaseException, trace: object) -> int:
@@ -36,9 +44,9 @@ def show(error: BaseException, trace: object) -> int:
     except BaseException as again:                 # of the hook, whatever it is: both are told
         own = again.__traceback__.tb_next if again.__traceback__ else None
         again.__context__ = None
-        print("Error in sys.excepthook:", file=sys.stderr)
+        say("Error in sys.excepthook:")
         sys.__excepthook__(type(again), again.with_traceback(own), own)
-        print("\nOriginal exception was:", file=sys.stderr)
+        say("\nOriginal exception was:")
         sys.__excepthook__(type(error), error, trace)  # type: ignore[arg-type]
     return Status.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Status.FAILED
 

@@ -23,7 +23,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import hooks, tasks
 from .calls import Call, ring
 from .channel import Link
-from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, show
+from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, say, show
 from .protocol import (
     CHARGED,
     KEPT,
@@ -337,13 +337,12 @@ class Owner:
             self.do_later()
             entries, calls = [future.entry for future in list(self.unread.values())], list(self.calls.values())
         for call in calls:
-            if call.unread:
-                print("microscoop: " + call.unread, file=sys.stderr)
+            if call.unread or not (call.whole or call.begun):
+                say("microscoop: a map over an input without a length was never read: it ran for %d items" % call.count)
             for data in list(call.outcomes.values()):
                 entries += filter(tasks.failed, tasks.outcomes(data))
         for _, kind, said, text in filter(None, entries):      # daemon threads of the user's still look at some
-            print("microscoop: nobody looked at this error of a task:", text or kind + ": " + said, sep="\n",
-                  file=sys.stderr)
+            say("microscoop: nobody looked at this error of a task:\n" + (text or kind + ": " + said))
 
     # Blocks out
 
@@ -402,6 +401,10 @@ class Owner:
                     self._handlers[type(message)](message)
         except (EOFError, ConnectionError):
             self.cut_off(1)                        # the head is gone, and with it the sense of this process
+        except OSError as error:                   # EBADF
+            say("microscoop: the way to the launcher is lost (%s): a program must not close what it has not opened, as "
+                "os.closerange does" % error.strerror)
+            self.cut_off(70)
         except BaseException as error:             # a defect of ours; without this thread nothing would ever end
             show(error, error.__traceback__)
             self.cut_off(70)

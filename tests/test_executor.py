@@ -211,6 +211,28 @@ if __name__ == "__main__":
 """, ("BrokenProcessPool: the workers are gone: their launcher was killed by signal 9; stderr says why\n" * 4).replace(
             "\n", " True\n", 1) + "goes on\n")
 
+    def test_the_launcher_s_death_while_the_program_exits(self):
+        result = self.go("""
+if __name__ == "__main__":
+    executor = microscoop.Executor(True)
+    waiting = executor.submit(time.sleep, 60)
+    waiting.add_done_callback(lambda future: print(isinstance(future.exception(), concurrent.futures.BrokenExecutor)))
+    def kill():
+        time.sleep(0.3)
+        executor._guest._launcher.kill()
+    threading.Thread(target=kill, daemon=True).start()
+""", timeout=20)
+        self.assertEqual((result.status, result.out), (0, "True\n"), result.err)
+
+    def test_a_program_whose_stdout_is_closed(self):
+        path = self.script(HEAD + """
+if __name__ == "__main__":
+    with microscoop.Executor(1) as executor:
+        print(outcome(executor.submit(say, "nobody hears it").result), file=sys.stderr)
+""")
+        result = harness.Run(["sh", "-c", f"{sys.executable} {path} >&-"]).finish(20)
+        self.assertEqual((result.status, result.err), (0, "nobody hears it\n"))
+
     def test_what_is_cancelled_after_the_launcher_s_death_fails_like_the_rest(self):
         self.check("""
 if __name__ == "__main__":

@@ -144,6 +144,16 @@ if __name__ == "__main__":
         self.assertEqual(sorted(result.out.splitlines()), [*(f"called {n}" for n in range(7)), "the script ends"])
         self.assertEqual((result.status, result.err), (0, ""))
 
+    def test_a_map_that_was_never_read_is_told_of_also_if_it_is_kept(self):
+        result = self.go("""
+import itertools
+if __name__ == "__main__":
+    kept, read = futures.map(abs, itertools.count()), futures.map(abs, itertools.count())
+    next(read), futures.map(abs, itertools.count()), futures.map(abs, iter([1, 2]))
+""")
+        self.assertRegex(result.err, r"\A(microscoop: a map .* was never read: it ran for \d+ items\n){2}\Z")
+        self.assertEqual(result.status, 0)
+
     def test_a_script_that_could_have_no_thread_ends_or_asks_again(self):
         text = """
 import threading

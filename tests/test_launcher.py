@@ -1,6 +1,8 @@
 """The launcher around a script: status, streams, arguments, Ctrl-C and the start-up report."""
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -492,6 +494,37 @@ if __name__ == "__main__":
                 self.assertEqual(out.read_text(), "[0, 1, 2, 3, 4]")
 
 
+    def test_what_is_said_where_stderr_is_closed_does_not_come_out_on_stdout(self):
+        path = self.script("""
+            import sys
+            from microscoop import futures
+            if __name__ == "__main__":
+                if len(sys.argv) > 1:
+                    sys.exit("the text")
+                futures.submit(int, "x")
+                futures.submit(int, "1").result()
+        """)
+        ways = {"": 0, "text": 1}
+        for (way, status), options in itertools.product(ways.items(), ("-n 1", "--serial -n 1")):
+            with self.subTest(way, options=options):
+                line = f"{sys.executable} -m microscoop {options} {path} {way} 2>&-"
+                self.assertEqual(harness.Run(["sh", "-c", line]).finish(20)[:2], (status, ""))
+        line = f"{sys.executable} -m microscoop -n 0 {path} 2>&-"
+        self.assertEqual(harness.Run(["sh", "-c", line]).finish(20)[:2], (2, ""))
+
+    def test_a_script_that_closes_what_is_not_its_own_is_told_so(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+            import os, time
+            from microscoop import futures
+            if __name__ == "__main__":
+                futures.submit(abs, 1).result()
+                os.closerange(3, 100)
+                time.sleep(10)
+        """), timeout=9)
+        self.assertEqual((result.status, result.err.count("\n")), (70, 1), result.err)
+        self.assertIn("must not close what it has not opened", result.err)
+
+
 LONG = """
 import sys, time
 from microscoop import futures
@@ -710,9 +743,13 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     opened = [futures.submit(nap, 30) for _ in range(9)]
     print("go", flush=True)
-""", False)
-        self.interrupt(run)
-        self.check_interrupted(run)
+    {end}
+""", False), ("", "sys.exit(0)"))
+        for run in runs:
+            self.interrupt(run)
+        for run in runs:
+            self.check_interrupted(run, gone=False)
+        self.assert_gone()
 
     def test_a_script_that_catches_it_goes_on(self):
         text = """

@@ -5,11 +5,11 @@ The same pickling as anywhere, task after task; no agent, no worker, no host.
 from __future__ import annotations
 
 import os
-import sys
 from typing import NoReturn
 
 from .. import hooks
 from ..child import Settings, program
+from ..errors import say
 from ..job import Job
 from ..serial import Serial
 
@@ -28,8 +28,7 @@ def run(job: Job) -> NoReturn:
         if leaf in LAUNCHERS and value:
             ignored += ["--" + name for name in (value if isinstance(value, dict) else [leaf])]
     if ignored and job.verbose >= 0:
-        print("microscoop: warning: --serial: everything runs in this process, without " + ", ".join(ignored),
-              file=sys.stderr)
+        say("microscoop: warning: --serial: everything runs in this process, without " + ", ".join(ignored))
     os.environ.update(job.env)
     script = os.path.join(os.getcwd(), job.script)
     settings = Settings(script=script, path0=os.path.dirname(os.path.realpath(script)), directory=None,

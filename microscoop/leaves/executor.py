@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, O
 from .. import child, futures, options, program, tasks
 from ..calls import Call, ring
 from ..channel import Link
-from ..errors import HostError, Status, UsageError
+from ..errors import HostError, Status, UsageError, say
 from ..hosts import total
 from ..job import Job, make_job
 from ..owner import Callbacks, Owner
@@ -410,7 +410,7 @@ def main() -> NoReturn:
     try:
         status = server.Server(job, sock).run()
     except (UsageError, HostError) as error:
-        print(f"microscoop: {error}", file=sys.stderr)
+        say(f"microscoop: {error}")
         status = Status.USAGE
     flush_output()
     os._exit(status)                               # not sys.exit: with -X dev that finds fault with open sockets

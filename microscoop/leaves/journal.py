@@ -15,7 +15,6 @@ import json
 import os
 import pickle
 import stat
-import sys
 import threading
 import time
 import zlib
@@ -29,7 +28,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set,
 
 from .. import tasks
 from ..child import Settings
-from ..errors import UsageError
+from ..errors import UsageError, say
 from ..hooks import Stage, Watcher
 from ..owner import Owner
 from .dressed import Dressed
@@ -265,4 +264,4 @@ def _records(file: BinaryIO) -> Iterator[Tuple[int, bytes, bytes]]:
 
 
 def _say(text: str) -> None:
-    print("microscoop: --resume: " + text, file=sys.stderr, flush=True)
+    say("microscoop: --resume: " + text)
