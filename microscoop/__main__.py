@@ -9,17 +9,22 @@ if False:  # what the annotations name
     from typing import Optional, TextIO  # noqa: F401
 
 
+def occupy_standard_descriptors():  # type: () -> None
+    """Nothing of ours must come to stand where stdin, stdout or stderr was closed by who started us."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main(beneath_prolog=False):  # type: (bool) -> None
     """Run the command line and exit with its status."""
     if sys.version_info < (3, 8):
         sys.stderr.write("microscoop: Python 3.8 or newer is needed, and %s is %d.%d; try: python3.8 -m microscoop\n"
                          % ((sys.executable,) + sys.version_info[:2]))
         sys.exit(2)
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed by who started us: nothing of ours must come to stand there
-            os.open(os.devnull, os.O_RDWR)
+    occupy_standard_descriptors()
     import microscoop
     microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 has a zipapp's as typed
     from microscoop import cli

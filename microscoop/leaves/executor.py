@@ -23,6 +23,7 @@ from operator import index
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple
 
 from .. import child, futures, options, program, tasks
+from ..__main__ import occupy_standard_descriptors
 from ..calls import Call, ring
 from ..channel import Link
 from ..errors import HostError, Status, UsageError, say
@@ -57,13 +58,16 @@ class Executor(standard.Executor):
                  hostfile: Optional[str] = None, **options: Any) -> None:
         if isinstance(futures.current(), child.Loading):
             raise RuntimeError(child.GUARD % "microscoop.Executor")
-        if max_workers is not None and index(max_workers) < 1:
-            raise ValueError("max_workers must be greater than 0, not %d" % max_workers)
+        if max_workers is not None:
+            max_workers = int(index(max_workers))  # a whole number: True is 1
+            if max_workers < 1:
+                raise ValueError("max_workers must be greater than 0, not %d" % max_workers)
         if isinstance(hosts, str):
             raise TypeError("hosts must be a list of names, not %r" % hosts)
         _know_program()
         words = [*_words(dict({"quiet": True}, n=max_workers, hostfile=hostfile, **options)),
                  *(["--host", *hosts] if hosts else [])]
+        occupy_standard_descriptors()
         self._guest = Guest(_job(words))
         self._max_workers = self._guest.workers    # as the standard library's have it; some programs look
         weakref.finalize(self, self._guest.let_go).atexit = False
@@ -301,8 +305,11 @@ class Guest(Owner):
 
 
 def _broken(how: str) -> Exception:
-    from concurrent.futures.process import BrokenProcessPool  # it imports much
-    return BrokenProcessPool("the workers are gone: their launcher %s; stderr says why" % how)
+    try:
+        from concurrent.futures.process import BrokenProcessPool as Broken  # it imports much
+    except RuntimeError:                           # and cannot be imported while the interpreter exits
+        Broken = standard.BrokenExecutor  # type: ignore[assignment,misc]
+    return Broken("the workers are gone: their launcher %s; stderr says why" % how)
 
 
 def _finish_all() -> None:
@@ -405,6 +412,7 @@ def _start(job: Job, sock: socket.socket) -> subprocess.Popen[bytes]:
 def main() -> NoReturn:
     """In the launcher, a fresh interpreter."""
     from .. import server
+    occupy_standard_descriptors()
     sock = socket.socket(fileno=int(sys.argv[2]))
     job, sys.path[:] = pickle.load(sys.stdin.buffer)
     try:
