@@ -23,6 +23,7 @@ import time
 from _thread import start_new_thread
 from array import array
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -39,6 +40,7 @@ TICK = 4_000_000           # nanoseconds between looks at what a busy process co
 WORTH = 20                 # so much work is worth the messages of giving it away: log2 of nanoseconds, 1 ms
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
+LIBC_STDOUT = "__stdoutp" if sys.platform == "darwin" else "stdout"
 PATIENCE = 10_000_000      # nanoseconds that a block may last longer than it should before what is done is sent
 
 
@@ -49,6 +51,11 @@ def flush_output() -> None:
             stream.flush()
         except BaseException:                      # replaced or closed by the task, with whatever manners
             continue
+    ctypes: Any = sys.modules.get("ctypes")        # where nobody imported it there is hardly C code that prints
+    if ctypes is not None:
+        with suppress(Exception):                  # another module of that name, another libc
+            stdout = ctypes.c_void_p.in_dll(ctypes.pythonapi, LIBC_STDOUT)
+            ctypes.pythonapi.fflush(stdout)        # which os._exit would not do
 
 
 class Run:

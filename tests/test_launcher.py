@@ -143,6 +143,52 @@ class AsUnderPlainPython(harness.AtOnce):
             """ % end), ("sys.exit(3)", "1 / 0")):
             self.assertEqual(ours, plain)
 
+    def test_builtins_are_a_module_and_objects_end_in_their_order(self):
+        self.check_same("""
+            class Loud:
+                def __del__(self):
+                    print("end of", self.name)
+
+            __builtins__.one, two = Loud(), Loud()
+            three, four = Loud(), Loud()
+            one.name, two.name, three.name, four.name = "one", "two", "three", "four"
+            del __builtins__.one
+        """)
+
+    @unittest.skipUnless(importlib.util.find_spec("_ctypes"), "needs a Python with ctypes")
+    def test_what_c_code_prints(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+            import ctypes
+            from microscoop import futures
+
+            def task(n):
+                ctypes.CDLL(None).printf(b"task %d\\n", n)
+
+            if __name__ == "__main__":
+                futures.submit(task, 1).result()
+                print("its result", flush=True)
+                ctypes.CDLL(None).printf(b"script\\n")
+        """))
+        self.assertEqual(result, (0, "task 1\nits result\nscript\n", ""))
+
+    def test_what_atexit_functions_submit_is_done_and_so_are_callbacks(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+            import atexit, time
+            from microscoop import futures
+
+            def late():
+                futures.submit(pow, 2, 3).add_done_callback(lambda done: print("late", done.result()))
+                futures.submit(int, "x")
+
+            if __name__ == "__main__":
+                atexit.register(late)
+                failed = futures.submit(int, "y")
+                atexit.register(lambda: failed.exception())
+        """))
+        self.assertEqual((result.status, result.out), (0, "late 8\n"))
+        self.assertIn("invalid literal for int() with base 10: 'x'", result.err)
+        self.assertEqual(result.err.count("nobody looked"), 1, result.err)
+
     def test_objects_and_files_that_are_left_to_the_end(self):
         helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
         text = """
