@@ -136,6 +136,7 @@ class Worker(Owner):
         self._work = threading.Condition(self.lock)     # for the holder: there is work, or the turn is gone
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
         self._parked = 0
+        self._main, self._main_parked = 0, False   # the main thread
         self._idle = False                         # the broker thinks that we have nothing to do
         self._done = False                         # and that nothing of ours sleeps or is out
         self._futures = 0                          # of our own, at work or asleep here
@@ -150,7 +151,7 @@ class Worker(Owner):
     def settle_in(self, number: int, where: str, note: memoryview) -> None:
         """In a process that was forked with this in it: be its worker from now on."""
         self.number = self.streams.number = number
-        self.where, self._note, self._pid = where, note, os.getpid()
+        self.where, self._note, self._pid, self._main = where, note, os.getpid(), threading.get_ident()
         self._slots = list(range(0, len(note) - 2, 3))
 
     def start(self) -> None:
@@ -176,10 +177,11 @@ class Worker(Owner):
         while True:
             if self._holder != me:
                 if self._holder:
-                    self._parked += 1
-                    self._turn.wait()
-                    self._parked -= 1
+                    self._park(me)
                 self._holder = self._holder or me
+            elif self._main_parked and me != self._main:   # there alone tasks can set handlers of signals
+                self._holder = self._main
+                self._turn.notify_all()
             elif self._inbox or self.queue:
                 self._no_longer_idle()
                 work = self._enlisted(Run(self._inbox.popleft())) if self._inbox else self._own(self.queue[-1])
@@ -193,6 +195,14 @@ class Worker(Owner):
                 if not self._idle:
                     self.link.send(*self._news(), self._rest())
                 self._work.wait()
+
+    def _park(self, me: int) -> None:
+        """Until somebody hands the turn on; the lock is held."""
+        self._parked += 1
+        self._main_parked = self._main_parked or me == self._main
+        self._turn.wait()
+        self._main_parked = self._main_parked and me != self._main
+        self._parked -= 1
 
     def _news(self) -> List[Remark]:
         """What leaves have to say since this was last asked; the lock is held."""

@@ -373,6 +373,27 @@ if __name__ == "__main__":
 
 
 class Threads(Scripts):
+    def test_tasks_run_in_the_main_thread_again_after_one_whose_own_threads_waited(self):
+        self.assert_ended(self.go("""
+import signal, threading
+
+def patient(n):
+    threads = [threading.Thread(target=lambda: futures.submit(abs, n).result()) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+def alarmed(_):
+    signal.signal(signal.SIGALRM, lambda *_: None)     # raises elsewhere
+
+if __name__ == "__main__":
+    for _ in range(5):
+        list(futures.map(patient, range(3)))
+        assert list(futures.map(alarmed, range(3))) == [None] * 3
+    print("ended")
+""", n=1), "ended\n")
+
     def test_first_callbacks_from_many_threads_at_once_run_in_one_thread(self):
         self.assert_ended(self.go("""
 import threading
