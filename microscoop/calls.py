@@ -53,7 +53,7 @@ class Call:
         self._taken = 0
         self._abandoned = False
         self.spread: Optional[bytes] = None        # the place of its function, once that was offered to others
-        self.unread = ""                           # what to tell the user at the end
+        self.unread = False                        # it will never be, though its input had not come to its end
         self._attempts: Dict[int, int] = {}
         self._pulled: Set[int] = set()             # first items of results that were too large for a frame
 
@@ -80,8 +80,7 @@ class Call:
         self._abandoned = True
         self.outcomes = {first: data for first, data in list(self.outcomes.items())
                          if any(map(tasks.failed, tasks.outcomes(data)))}
-        if unfinished and not self.begun:
-            self.unread = "a map over an input without a length was never read: it ran for %d items" % self.count
+        self.unread = unfinished and not self.begun
 
     def is_spent(self) -> bool:
         """Whether nobody can want anything of it any more, the user included."""
