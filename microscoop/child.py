@@ -91,7 +91,8 @@ def program(settings: Settings, owner: Owner) -> NoReturn:
     except UsageError as error:
         say("microscoop: %s" % error)
         os._exit(Status.USAGE)
-    _leave(_run(settings, owner))
+    here = os.getpid()
+    _leave(_run(settings, owner, here), owner, here)
 
 
 class Prepared:
@@ -185,33 +186,31 @@ def _path(settings: Settings) -> List[str]:
     return path if home in path else [*path, home]     # what multiprocessing spawns imports us anew, by this path
 
 
-def _run(settings: Settings, owner: Owner) -> int:
-    """Run the script; finish what it submitted, unless it failed.  Its exit status."""
-    here = os.getpid()
+def _run(settings: Settings, owner: Owner, here: int) -> int:
+    """Run the script in the process `here`; finish what it submitted, unless it failed.  Its exit status."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))   # that of the start comes now
-        if not hooks.call("run_program", settings.leaves, settings):
-            execute("__main__", read(settings.script))
-        _finish(owner, here)
-        return Status.OK
-    except SystemExit as error:
-        status = exit_status(error)
+        status: int = Status.OK
+        try:
+            if not hooks.call("run_program", settings.leaves, settings):
+                execute("__main__", read(settings.script))
+        except SystemExit as error:
+            status = exit_status(error)
         if status == Status.OK:
             _finish(owner, here)
         return status
-    except BaseException as error:
+    except BaseException as error:                 # of the script, or Ctrl-C while it is finished
         return _uncaught(error)
 
 
 def _finish(owner: Owner, origin: int) -> None:
-    """The script has ended well: what it submitted is done first, and nobody's errors are shown."""
+    """The script has ended well: what it submitted is done first."""
     if os.getpid() != origin:
         return                                     # it forked, and this is its child: nothing of ours is its affair
     owner.finish()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
         threading._shutdown()  # type: ignore[attr-defined]
         owner.finish()                             # what those threads have submitted
-    owner.report()
 
 
 def _uncaught(error: BaseException) -> int:
@@ -244,7 +243,7 @@ def _deaf(stream: Any) -> bool:
 
 
 def _let_go(names: Dict[str, Any]) -> None:
-    """What os._exit leaves out: the script's objects end, the latest first, so files are closed and `__del__` runs; its
+    """What os._exit leaves out: the script's objects end, in their order, so files are closed and `__del__` runs; its
     functions, classes and modules stay, which `__del__` may need.  Open files of other modules are flushed.
 
     An object is asked for its type, not by isinstance: that may call its `__class__`, which is code of the user's."""
@@ -253,7 +252,7 @@ def _let_go(names: Dict[str, Any]) -> None:
     kept = (type, FunctionType, ModuleType)
     threads = [thread for thread in threading.enumerate() if not thread.name.startswith(PACKAGE)]
     if len(threads) <= 1:                          # else daemon threads still use these names
-        for name in reversed(list(names)):
+        for name in list(names):
             if not name.startswith("__") and not issubclass(type(names[name]), kept):
                 del names[name]
         gc.collect()
@@ -263,12 +262,16 @@ def _let_go(names: Dict[str, Any]) -> None:
                 one.flush()
 
 
-def _leave(status: int) -> NoReturn:
-    """End this process as the interpreter would: join threads, run atexit, let go of objects, flush."""
+def _leave(status: int, owner: Owner, origin: int) -> NoReturn:
+    """End this process as the interpreter would: join threads, run atexit, let go of objects, flush.  If all went well,
+    and in no fork of the script's, what atexit has submitted is done too, and nobody's errors are shown."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         with suppress(BaseException):              # which it has shown, and raises once more before Python 3.10
             atexit._run_exitfuncs()
+        if status == Status.OK and os.getpid() == origin:
+            owner.finish()
+            owner.report()
         ours = current()
         _let_go(ours.names if ours is not None else {})
     except BaseException as error:                 # Ctrl-C meanwhile

@@ -5,6 +5,7 @@ from there has a name in the origin that workers do not know.
 """
 from __future__ import annotations
 
+import builtins
 import sys
 from types import CodeType, ModuleType
 from typing import Any, Dict, Iterator, List, Optional
@@ -32,6 +33,7 @@ class Program:
             module.__file__ = self.path
         sys.modules["__main__"] = sys.modules["__mp_main__"] = module
         self.names = module.__dict__
+        self.names["__builtins__"] = builtins      # in __main__ it is the module, in others its dict
         self.adopt()
         return module
 

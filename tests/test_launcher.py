@@ -785,7 +785,7 @@ if __name__ == "__main__":
         self.assert_gone()
 
     def test_it_ends_everything_at_the_end_of_the_script_while_open_tasks_are_finished(self):
-        run = self.start("""
+        runs = harness.at_once(lambda end: self.start(f"""
 if __name__ == "__main__":
     opened = [futures.submit(nap, 30) for _ in range(9)]
     print("go", flush=True)
