@@ -38,6 +38,7 @@ from .report import Outlet, Reporter
 SPOILED = "written to the descriptor that leads to its launcher"
 TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
             "or start fewer with -n")
+NO_PROCESS = "no process can be started here: %s; end others of yours, or raise their limit (ulimit -u)"
 NO_WORKER = "no worker could be started on any host"
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
@@ -120,8 +121,11 @@ class Server:
     def _begin_head(self) -> None:
         """Fork the local agent, before there is anything that it should not have."""
         ours = [*self._loop.descriptors, *([self._given.fileno()] if self._given else [])]
-        self._agent_pid, sock, self._arrivals = agent.fork_local(
-            self._settings(), self._limits, ours, _in_foreground())
+        try:
+            self._agent_pid, sock, self._arrivals = agent.fork_local(
+                self._settings(), self._limits, ours, _in_foreground())
+        except BlockingIOError as error:               # EAGAIN: no more processes
+            raise UsageError(NO_PROCESS % error.strerror) from None
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
         self._machines.begin_head(sock, self.opened or self._given is not None)

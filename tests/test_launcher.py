@@ -103,6 +103,20 @@ class AsUnderPlainPython(harness.AtOnce):
         """), "-q", "-n", "1", path, timeout=20)
         self.assertEqual(result, (7, "", ""))
 
+    def test_where_no_process_can_be_started_one_sentence_says_so(self):
+        result = harness.plain("-c", textwrap.dedent("""
+            import errno, os, sys
+            from microscoop import cli
+
+            def fork():
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+            os.fork = fork
+            sys.exit(cli.main(sys.argv[1:]))
+        """), "-q", self.script(ONE), timeout=20)
+        self.assertEqual((result.status, result.out, result.err.count("\n")), (2, "", 1), result.err)
+        self.assertIn("no process can be started here", result.err)
+
     def test_an_exit_with_a_text(self):
         result = self.check_same("import sys; print('out'); sys.exit('the text')")
         self.assertEqual(result, (1, "out\n", "the text\n"))
