@@ -24,6 +24,9 @@ def main(beneath_prolog=False):  # type: (bool) -> None
         sys.stderr.write("microscoop: Python 3.8 or newer is needed, and %s is %d.%d; try: python3.8 -m microscoop\n"
                          % ((sys.executable,) + sys.version_info[:2]))
         sys.exit(2)
+    if not __package__:  # `python3 microscoop`: then no module of ours can be found
+        sys.stderr.write("microscoop: this folder is no script; try, where it lies: python3 -m microscoop\n")
+        sys.exit(2)
     occupy_standard_descriptors()
     import microscoop
     microscoop.__path__ = [os.path.abspath(path) for path in microscoop.__path__]  # Python 3.8 has a zipapp's as typed

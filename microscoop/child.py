@@ -143,7 +143,11 @@ def worker(settings: Settings, prepared: Prepared, number: int, sock: socket.soc
         flush_output()
         os._exit(Status.UNFIT)
     futures.enter(me)
-    me.start()
+    try:
+        me.start()
+    except RuntimeError as error:                  # there may be no more threads
+        say("microscoop: %s: %s" % (where, error))
+        os._exit(Status.DEFECT)
     me.serve()
     os._exit(0)
 

@@ -345,6 +345,12 @@ class BadInput(InFolder):
                 self.assertEqual(self.said("script.py", run=failing(error)), (2, "", f"microscoop: {error}\n"))
         self.assertEqual(self.said("script.py", run=failing(KeyboardInterrupt())), (130, "", ""))
 
+    def test_the_folder_taken_for_a_script_is_one_sentence_too(self) -> None:
+        for path in ("microscoop", "microscoop/__main__.py"):
+            done = subprocess.run([sys.executable, path, "script.py"], cwd=ROOT, capture_output=True, timeout=60)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (
+                2, b"", b"microscoop: this folder is no script; try, where it lies: python3 -m microscoop\n"))
+
     def test_windows_is_told_of_wsl(self) -> None:
         program = "import shutil, sys; from microscoop import cli; sys.platform = 'win32'; sys.exit(cli.main(['x.py']))"
         done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60)

@@ -103,19 +103,27 @@ class AsUnderPlainPython(harness.AtOnce):
         """), "-q", "-n", "1", path, timeout=20)
         self.assertEqual(result, (7, "", ""))
 
-    def test_where_no_process_can_be_started_one_sentence_says_so(self):
-        result = harness.plain("-c", textwrap.dedent("""
+    def test_where_no_process_or_thread_can_be_started_sentences_say_so(self):
+        text = textwrap.dedent("""
             import errno, os, sys
-            from microscoop import cli
+            from microscoop import cli, workers
 
-            def fork():
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            def refuse(*_):
+                raise error
 
-            os.fork = fork
+            module, name, error = %s
+            setattr(module, name, refuse)
             sys.exit(cli.main(sys.argv[1:]))
-        """), "-q", self.script(ONE), timeout=20)
-        self.assertEqual((result.status, result.out, result.err.count("\n")), (2, "", 1), result.err)
-        self.assertIn("no process can be started here", result.err)
+        """)
+        path = self.script(self.guarded("from microscoop import futures\nfutures.submit(abs, 1).result()"))
+        for refusal, status, said in (
+                ("os, 'fork', BlockingIOError(errno.EAGAIN, 'no more')", 2, "no process can be started here: no more"),
+                ("workers, 'start_new_thread', RuntimeError('no thread')", 1, "microscoop: 127.0.0.1/2: no thread\n")):
+            with self.subTest(refusal):
+                result = harness.plain("-c", text % refusal, "-q", "-n", "1", path, timeout=20)
+                self.assertEqual((result.status, result.out), (status, ""), result.err)
+                self.assertIn(said, result.err)
+                self.assertNotIn("Traceback", result.err)
 
     def test_an_exit_with_a_text(self):
         result = self.check_same("import sys; print('out'); sys.exit('the text')")
