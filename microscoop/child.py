@@ -284,11 +284,11 @@ def _leave(status: int, owner: Owner, origin: int) -> NoReturn:
         with suppress(ValueError):                 # closed by the script: not worth a word
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except OSError as error:
+    except Exception as error:                     # of any kind, if the script has put its own stream there
         if _deaf(sys.stdout):                      # nor is it that nobody reads
             status = status or Status.FAILED
         else:
-            show(error, None)
+            show(error, of_program(error))
             status = Status.UNWRITTEN
     flush_output()
     os._exit(status)

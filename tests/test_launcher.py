@@ -177,6 +177,23 @@ class AsUnderPlainPython(harness.AtOnce):
             del __builtins__.one
         """)
 
+    def test_a_stdout_of_the_script_s_own_that_raises_at_the_end(self):
+        plain, ours = self.both("""
+            import sys
+
+            class Odd:
+                def write(self, text):
+                    pass
+
+                def flush(self):
+                    raise LookupError("no flush")
+
+            sys.stdout = Odd()
+        """)
+        self.assertEqual((ours.status, ours.out), (plain.status, plain.out))
+        self.assertRegex(ours.err, "(?s)in flush.*LookupError: no flush\n$")
+        self.assertNotIn("microscoop", re.sub("/.*/", "", ours.err))
+
     @unittest.skipUnless(importlib.util.find_spec("_ctypes"), "needs a Python with ctypes")
     def test_what_c_code_prints(self):
         result = harness.run("-q", "-n", "1", self.script("""
