@@ -45,6 +45,8 @@ PATIENCE = 30  # seconds for the login, and as many for the rest
 SLOWEST = 50_000  # bytes per second that a line should carry at least
 CLEANING = 0.3  # seconds for a janitor, which is in ssh's group where the way to the host is a template
 LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and complaints
+PAUSES = (0.5, 1, 2)  # seconds, and up to twice as many, before an sshd that hung up at once is asked again
+HUNG_UP = "kex_exchange|ssh_exchange|banner exchange"  # so says ssh then, as where there are too many logins at once
 
 SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
@@ -80,7 +82,7 @@ CURES = (
          "nobody knows this name: check it, or give it a HostName in ~/.ssh/config", "{ssh} true"),
     Cure("ssh", "timed out|No route|unreachable|no answer",
          "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
-    Cure("ssh", "kex_exchange|banner exchange|reset by|closed by",
+    Cure("ssh", HUNG_UP + "|reset by|closed by",
          "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
     Cure("ssh", "cannot be run", "install OpenSSH's client, or name what leads to the hosts: --ssh-executable CMD"),
     Cure("shell", "", "its login shell must run commands", "{ssh} echo hello"),
@@ -125,40 +127,50 @@ class Start:
         self.error: Optional[HostError] = None
         self.facts: dict[str, Any] = {"stage": "ssh"}
         self.number = int.from_bytes(os.urandom(6), "big") | 1 << 47
-        self._loop, self._ended = loop, ended
+        self._loop, self._ended, self._guard = loop, ended, guard
         self._settled: Optional[Callable[[], None]] = settled
         self._began = time.monotonic()
         self._deadline = self._began + PATIENCE  # when it has to be settled
-        self._said, self._complaints = bytearray(), bytearray()
         self._met = False  # the nonce has come
-        self._over = self._quiet = False  # ssh's stdout and stderr are at their end
+        self._pauses = [pause * (1 + self.number % 1000 / 1000) for pause in PAUSES]  # others come back at other times
         self._tunnel: Optional[Tunnel] = None
         if job.tunnel:
             from microscoop.leaves import tunnel
             self._tunnel = tunnel.Tunnel()
+        self._directory = self._tunnel.directory if self._tunnel else ""
+        guard(self.number, 0, self._directory)
+        if self._tunnel:
+            self._tunnel.make()
+        self._run_ssh()
+        loop.after(0, self._expire)
+
+    def _run_ssh(self) -> None:
+        """Start it, and tell it all that may be said before the nonce has come."""
+        self._said, self._complaints = bytearray(), bytearray()
+        self._over = self._quiet = False  # its stdout and stderr are at their end
         self._sock, theirs = socket.socketpair()
         self._stderr, complaints = os.pipe()
         self._way = Channel(self._sock.fileno(), self._sock.fileno())  # for what is written
         os.set_blocking(self._stderr, False)
         self.process: Optional[subprocess.Popen[bytes]] = None
-        directory = self._tunnel.directory if self._tunnel else ""
-        guard(self.number, 0, directory)
         try:
-            if self._tunnel:
-                self._tunnel.make()
             self.process = subprocess.Popen(
-                ssh_command(job, self.host, self._tunnel.options if self._tunnel else ()),
+                ssh_command(self._job, self.host, self._tunnel.options if self._tunnel else ()),
                 stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=complaints, start_new_session=True)
-            guard(self.number, self.process.pid, directory)
+            self._guard(self.number, self.process.pid, self._directory)
         except OSError as error:
-            self._fail("ssh", f"{job.ssh[0]!r} cannot be run: {error.strerror}")
+            self._fail("ssh", f"{self._job.ssh[0]!r} cannot be run: {error.strerror}")
         finally:
             theirs.close()
             os.close(complaints)
-        loop.read(self._sock.fileno(), self._hear)
-        loop.read(self._stderr, self.hear_complaints)
-        loop.after(0, self._expire)
-        self._write(shell_text(self.number, job, self.host).encode("utf-8", "surrogateescape"))
+        self._loop.read(self._sock.fileno(), self._hear)
+        self._loop.read(self._stderr, self.hear_complaints)
+        self._write(shell_text(self.number, self._job, self.host).encode("utf-8", "surrogateescape"))
+
+    def _run_again(self) -> None:
+        if self._settled:  # else it was closed meanwhile
+            self._let_go()
+            self._run_ssh()
 
     def close(self, seconds: float = 0) -> None:
         """End ssh and what it started, if need be by force, and let go of everything. May be called twice.
@@ -177,15 +189,19 @@ class Start:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+        self._let_go()
+        if self.channel:
+            self.channel.close()
+        if self._tunnel:
+            self._tunnel.close()
+
+    def _let_go(self) -> None:
+        """Close what leads to ssh; may be called twice."""
         if self._sock.fileno() >= 0:
             self._loop.drop(self._way)
             self._loop.forget(self._stderr)
             os.close(self._stderr)
         self._sock.close()
-        if self.channel:
-            self.channel.close()
-        if self._tunnel:
-            self._tunnel.close()
 
     def complaints(self) -> list[str]:
         """The lines of ssh's stderr, fit to be shown."""
@@ -232,13 +248,22 @@ class Start:
     def _step(self) -> None:
         """After whatever has happened: perhaps it is settled."""
         if self._over and self._quiet and not self.channel and not self.error:
-            self._fail(self._stage(self._status()))
+            self._ssh_ended(self._stage(self._status()))
         settled = self._settled
         if settled and (self.channel or self.error):
             self._settled = None
             if self.channel is self._sock:
                 self._loop.forget(self._sock.fileno())  # whoever wants the channel reads it now
             settled()
+
+    def _ssh_ended(self, stage: str) -> None:
+        """Before there was a channel: that failed, unless sshd only had too much to do."""
+        if stage != "ssh" or not self._pauses or not any(re.search(HUNG_UP, line) for line in self.complaints()):
+            return self._fail(stage)
+        self._over = self._quiet = False
+        self._deadline = self._began + PATIENCE
+        self._guard(self.number, 0, self._directory)
+        self._loop.after(self._pauses.pop(0), self._run_again)
 
     def _write(self, data: bytes) -> None:
         self._way.write(data)

@@ -407,6 +407,7 @@ class WhatFails(LaunchCase):
         ("something nobody has seen yet", "did not say why", "h2 true"),
     )
 
+    @mock.patch.object(launch, "PAUSES", (0.01,))
     def test_before_the_login_comes_with_sshs_words_and_a_cure(self) -> None:
         for words, advice, command in self.SAID:
             with self.subTest(words):
@@ -416,6 +417,18 @@ class WhatFails(LaunchCase):
                 self.assertEqual(error.words, words.split("\n")[0].strip("@ ."))
                 self.assertIn(advice, error.advice)
                 self.assertIn(command, error.command)
+
+    @mock.patch.object(launch, "PAUSES", (0.01, 0.01))
+    def test_for_a_moment_at_an_sshd_with_too_many_logins_is_tried_again(self) -> None:
+        for refusals in (2, 3):
+            with self.subTest(refusals):
+                tries = self.base / "tries"
+                tries.write_text("")
+                self.host("h2", f"echo >> {tries}; [ $(wc -l < {tries}) -gt {refusals} ] || "
+                                "{ echo 'kex_exchange_identification: read: Connection reset' >&2; exit 255; }")
+                start = self.start()
+                self.assertEqual((bool(start.error), len(tries.read_text())), (refusals == 3, 3))
+                start.close()
 
     def test_for_want_of_a_passphrase_names_the_key(self) -> None:
         key = self.base / "key"
