@@ -229,6 +229,8 @@ class Machines:
 
     def _try_again(self, machine: Machine) -> str:
         """Start a lost host again in a while, but not for ever; words that say so."""
+        if self._run.is_stuck():                        # the run ends before that
+            return ""
         if machine.losses == len(AGAIN):
             return "; it was tried again %d times, and is left out now" % machine.losses
         seconds = AGAIN[machine.losses]

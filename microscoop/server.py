@@ -291,9 +291,13 @@ class Server:
         if not self._given:
             self.handle(broker.Open(self._machines.head.name))
 
+    def is_stuck(self) -> bool:
+        """Whether the script has begun, and no worker is left or on its way."""
+        return self.opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting())
+
     def _check_workers(self) -> None:
         """When the last worker is gone the run ends with an error, not with silence."""
-        if self.opened and not (self._broker.workers() or self._doubtful or self._machines.are_starting()):
+        if self.is_stuck():
             if self._staffed:
                 self.conclude(Status.FAILED, "no worker is left on any host: the run cannot go on")
             else:

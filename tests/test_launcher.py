@@ -653,7 +653,8 @@ class AHostThatIsLost(unittest.TestCase):
     def setUp(self):
         self.said, job = [], mock.Mock(shares=[Share(HEAD, 1, True), Share(Host("far"), 1)], strict=False)
         report, run = mock.Mock(warning=self.said.append), mock.Mock(is_over=lambda: False)
-        self.machines = machines.Machines(job, mock.Mock(), report, mock.Mock(), {}, run)
+        run.is_stuck.return_value = False
+        self.server, self.machines = run, machines.Machines(job, mock.Mock(), report, mock.Mock(), {}, run)
         (self.far,) = self.machines.remote
 
     def test_is_tried_again_three_times_and_anew_once_it_was_up_for_long(self):
@@ -663,6 +664,12 @@ class AHostThatIsLost(unittest.TestCase):
             self.machines.lose(self.far, "gone")
         again = ["far is lost: gone; it is tried again in %d s" % seconds for seconds in (10, 30, 10, 30, 90)]
         self.assertEqual(self.said, [*again, "far is lost: gone; it was tried again 3 times, and is left out now"])
+
+    def test_with_the_last_worker_is_not_said_to_be_tried_again(self):
+        self.server.is_stuck.return_value = True
+        self.far.channel, self.far.start = mock.Mock(), mock.Mock(complaints=list)
+        self.machines.lose(self.far, "gone")
+        self.assertEqual(self.said, ["far is lost: gone"])
 
     def test_is_tried_again_although_its_start_after_a_suspension_fails_but_one_that_was_never_up_is_not(self):
         for self.far.since, end in ((0.0, "no route"), (1.0, "no route; it is tried again in 10 s")):
