@@ -48,6 +48,8 @@ STOPPED = 30               # seconds that a worker may be stopped before it is r
 SILENCE = 30               # seconds without a word from the head
 BEAT = 2                   # seconds between looks at these; fewer where tasks have a limit
 PAUSE = 1                  # seconds before a process that could not be started is called dead, and may be replaced
+CURES = {errno.EMFILE: " (at most {}): raise that limit (ulimit -Hn), or have fewer workers",
+         errno.EAGAIN: ": your account may have no more processes (ulimit -u); have fewer workers"}
 LAST_WORDS = 2             # seconds that telling the head of leftovers may take
 CLEANING = 1               # seconds in which what the launcher had started may end by itself, when that is gone
 UNPRINTED = 1 << 20        # bytes that may be on their way to the head's stdout and stderr
@@ -175,7 +177,8 @@ class Agent:
                 os.close(descriptor)
             for end in pair:
                 end.close()
-            why = "a process cannot be started: %s" % error.strerror
+            cure = CURES.get(error.errno or 0, "").format(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            why = "a process cannot be started: %s%s" % (error.strerror, cure)
             self.loop.after(PAUSE, lambda: self._refuse(message.process, why))
             return
         lifeline, pipes = ends[:2], tuple(ends[2:])

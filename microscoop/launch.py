@@ -84,6 +84,7 @@ CURES = (
          "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
     Cure("ssh", HUNG_UP + "|reset by|closed by",
          "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
+    Cure("ssh", "Too many open files", "raise that limit here (ulimit -Hn), or have fewer workers or hosts"),
     Cure("ssh", "cannot be run", "install OpenSSH's client, or name what leads to the hosts: --ssh-executable CMD"),
     Cure("shell", "", "its login shell must run commands", "{ssh} echo hello"),
     Cure("prolog", "", "the prolog must end there with status 0", "{ssh} bash -l"),

@@ -36,8 +36,8 @@ from .processes import Processes
 from .report import Outlet, Reporter
 
 SPOILED = "written to the descriptor that leads to its launcher"
-TOO_MANY = ("%d worker(s) here need more open files than this process may have (%d): raise that limit (ulimit -Hn), "
-            "or start fewer with -n")
+TOO_MANY = ("%d worker(s) here and %d other host(s) need more open files than this process may have (%d): raise that "
+            "limit (ulimit -Hn), or have fewer")
 NO_PROCESS = "no process can be started here: %s; end others of yours, or raise their limit (ulimit -u)"
 NO_WORKER = "no worker could be started on any host"
 GRACE = 4.0                # seconds in which everything must end
@@ -100,7 +100,8 @@ class Server:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            raise UsageError(TOO_MANY % (self._machines.head.share.workers, limit)) from None
+            workers, hosts = self._machines.head.share.workers, len(self._machines.remote)
+            raise UsageError(TOO_MANY % (workers, hosts, limit)) from None
         finally:
             self._end()
         return self._status

@@ -463,7 +463,8 @@ if __name__ == "__main__":
                                     *harness.microscoop(*way, "-n", "8", script, self.path)])
                        for files, way in ((16, ()), (21, ()), (21, far)))      # an origin alone, or some of the workers
         for run in (none, *some):
-            run.await_err("a process cannot be started: Too many open files")
+            run.await_err("a process cannot be started: Too many open files (at most ")
+            run.await_err("): raise that limit (ulimit -Hn), or have fewer workers\n")
         none.await_err("no worker could be started on any host")
         self.path.touch()
         for run in some:
