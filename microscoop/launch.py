@@ -46,7 +46,7 @@ SLOWEST = 50_000  # bytes per second that a line should carry at least
 CLEANING = 0.3  # seconds for a janitor, which is in ssh's group where the way to the host is a template
 LONGEST = 1 << 20  # bytes of a message, and of what is kept of noise and complaints
 PAUSES = (0.5, 1, 2)  # seconds, and up to twice as many, before an sshd that hung up at once is asked again
-HUNG_UP = "kex_exchange|ssh_exchange|banner exchange"  # so says ssh then, as where there are too many logins at once
+HUNG_UP = "kex_exchange|banner exchange|reset by|closed by"  # that is all that ssh says then
 
 SSH_OPTIONS = ("-x", "-T", "-o", "RemoteCommand=none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
                "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2")
@@ -82,10 +82,15 @@ CURES = (
          "nobody knows this name: check it, or give it a HostName in ~/.ssh/config", "{ssh} true"),
     Cure("ssh", "timed out|No route|unreachable|no answer",
          "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
-    Cure("ssh", HUNG_UP + "|reset by|closed by",
+    Cure("ssh", "Bad configuration option|subsystem", "mend your ssh's configuration (~/.ssh/config)", "{ssh} true"),
+    Cure("ssh", "open failed", "the jump host cannot reach it, or may not forward (AllowTcpForwarding)", "{ssh} true"),
+    Cure("ssh", HUNG_UP,
          "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
     Cure("ssh", "Too many open files", "raise that limit here (ulimit -Hn), or have fewer workers or hosts"),
     Cure("ssh", "cannot be run", "install OpenSSH's client, or name what leads to the hosts: --ssh-executable CMD"),
+    Cure("shell", "restricted", "its login shell is a restricted one: have it changed (chsh), or use another account"),
+    Cure("shell", "status 0$", "it read no command: is StdinNull in ~/.ssh/config, or a command forced there?",
+         "{ssh} echo hello"),
     Cure("shell", "", "its login shell must run commands", "{ssh} echo hello"),
     Cure("prolog", "", "the prolog must end there with status 0", "{ssh} bash -l"),
     Cure("python", "standard module",
@@ -258,8 +263,9 @@ class Start:
             settled()
 
     def _ssh_ended(self, stage: str) -> None:
-        """Before there was a channel: that failed, unless sshd only had too much to do."""
-        if stage != "ssh" or not self._pauses or not any(re.search(HUNG_UP, line) for line in self.complaints()):
+        """Before there was a channel: that failed, unless sshd may only have too much to do."""
+        complaints = self.complaints()
+        if stage != "ssh" or not (self._pauses and complaints and all(re.search(HUNG_UP, one) for one in complaints)):
             return self._fail(stage)
         self._over = self._quiet = False
         self._deadline = self._began + PATIENCE

@@ -403,6 +403,9 @@ class WhatFails(LaunchCase):
         ("ssh: connect to host h2 port 22: Connection timed out", "is it up", "h2 true"),
         ("ssh: connect to host h2 port 22: No route to host", "is it up", "h2 true"),
         ("kex_exchange_identification: read: Connection reset by peer", "MaxStartups", "h2 true"),
+        ("channel 0: open failed: connect failed: open failed\nstdio forwarding failed\nkex_exchange_identification: "
+         "Connection closed by remote host", "jump host", "h2 true"),
+        ("c: line 2: Bad configuration option: port\nc: terminating, 1 bad configuration options", "mend", "h2 true"),
         ("Timeout, server h2 not responding.", "connection broke", "h2 true"),
         ("something nobody has seen yet", "did not say why", "h2 true"),
     )
@@ -443,6 +446,12 @@ class WhatFails(LaunchCase):
         error = self.error()
         self.assertEqual(error.stage, "shell")
         self.assertIn("it printed 'This account is currently not available'", str(error))
+        for does, said, advice in (("echo rbash: exec: restricted >&2; exit 1", "rbash: exec: restricted", "chsh"),
+                                   ("exit 0", "it ended with status 0", "StdinNull")):
+            self.host("h2", does)
+            error = self.error()
+            self.assertEqual((error.stage, error.words), ("shell", said))
+            self.assertIn(advice, error.advice)
 
     def test_at_the_login_where_ssh_itself_is_killed(self) -> None:
         error = self.error(ssh=(self.program("killed", "#!/bin/sh\nkill -9 $$\n"),))
