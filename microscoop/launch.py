@@ -96,6 +96,8 @@ CURES = (
     Cure("python", "standard module",
          "install the whole of Python there (python3, not python3-minimal), or name another one: python=COMMAND in the "
          "hostfile, or --python-interpreter"),
+    Cure("python", "Fatal Python error",
+         "a variable such as PYTHONHOME misleads it there: see what the start-up files set", "{ssh} env"),
     Cure("python", "",
          "install Python 3.8 or newer there, or name it: python=COMMAND in the hostfile, or --python-interpreter",
          "{ssh} ls /usr/bin /usr/local/bin"),

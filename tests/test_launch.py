@@ -374,6 +374,12 @@ class ThePythonThere(LaunchCase):
                 error = self.error(python=lacking, tunnel=True)
                 self.assertEqual((error.stage, error.words), ("python", f"it lacks the standard module {module}"))
 
+    def test_may_be_misled_by_a_variable(self) -> None:
+        self.host("h2", "export PYTHONHASHSEED=x")
+        error = self.error()
+        self.assertRegex(error.words, "^Fatal Python error: .*PYTHONHASHSEED")
+        self.assertIn("a variable such as", error.advice)
+
     def test_may_be_missing(self) -> None:
         self.host("h2", f"PATH={self.base}/bin")
         with mock.patch.object(sys, "executable", "/nowhere/python"):
