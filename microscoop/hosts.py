@@ -116,7 +116,7 @@ def named(name: str) -> Host:
         raise ValueError("a host's name does not begin with a dash")
     if not machine or name.startswith("@"):
         raise ValueError("expected a host's name")
-    if ":" in machine and _family(machine) is None:
+    if name.isprintable() and ":" in machine and _family(machine) is None:
         raise ValueError(_about_colon(machine))
     for character in name:
         if character in NOT_IN_NAMES or not character.isprintable():

@@ -91,6 +91,7 @@ MALFORMED: list[tuple[str, int, str]] = [
     ("'a b'", 1, "no ' ' in it"),
     ("a,b", 1, "no ',' in it"),
     ("a\x0b", 1, "no '\\x0b' in it"),
+    ("a\x0b:4", 1, "no '\\x0b' in it"),
     ("a;b", 1, "no ';' in it"),
     ("ok/a 'b", 2, "No closing quotation"),
     ("a \\", 1, "No escaped character"),
