@@ -83,6 +83,9 @@ CURES = (
     Cure("ssh", "timed out|No route|unreachable|no answer",
          "is it up, and is the way to it open (VPN, firewall, ProxyJump)?", "{ssh} true"),
     Cure("ssh", "Bad configuration option|subsystem", "mend your ssh's configuration (~/.ssh/config)", "{ssh} true"),
+    Cure("ssh", "no matching (key exchange|host key|cipher|MAC)",
+         "your ssh allows nothing that it offers: add one of these in ~/.ssh/config (KexAlgorithms, HostKeyAlgorithms, "
+         "Ciphers, MACs)", "{ssh} true"),
     Cure("ssh", "open failed", "the jump host cannot reach it, or may not forward (AllowTcpForwarding)", "{ssh} true"),
     Cure("ssh", HUNG_UP,
          "its sshd hung up: too many logins at once (MaxStartups), or this machine is shut out", "{ssh} true"),
@@ -112,7 +115,8 @@ CURES = (
     Cure("ready", "no process", "your account may have no more there: fewer workers, or a higher limit (ulimit -u)"),
     Cure("", "came between", "a program that its start-up files start prints there: send its output elsewhere"),
     Cure("", "Timeout, server|closed by|reset by", "the connection broke", "{ssh} true"),
-    Cure("", "", "it did not say why", "{ssh} true"),
+    Cure("", "^it ended with", "it did not say why", "{ssh} true"),
+    Cure("", "", "see what happens by hand", "{ssh} true"),
 )
 
 

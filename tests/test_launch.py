@@ -413,7 +413,8 @@ class WhatFails(LaunchCase):
          "Connection closed by remote host", "jump host", "h2 true"),
         ("c: line 2: Bad configuration option: port\nc: terminating, 1 bad configuration options", "mend", "h2 true"),
         ("Timeout, server h2 not responding.", "connection broke", "h2 true"),
-        ("something nobody has seen yet", "did not say why", "h2 true"),
+        ("Unable to negotiate with h2: no matching cipher found. Their offer: 3des-cbc", "Ciphers", "h2 true"),
+        ("something nobody has seen yet", "by hand", "h2 true"),
     )
 
     @mock.patch.object(launch, "PAUSES", (0.01,))
