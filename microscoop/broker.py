@@ -45,6 +45,8 @@ STOCK = 4                  # blocks for each worker that the stock should hold; 
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
 LONG = 20_000              # one of several items also if it lasts less than so many microseconds
+PIPE = 4 << 20             # and if fewer bytes are on their way to its host and back: ssh carries 2 MiB at most in one
+                           # round trip, and a body that is pulled takes two
 
 
 # What happens --------------------------------------------------------------------------------------------------------
@@ -136,12 +138,13 @@ Action = Union[Send, Start, LeaveOut, Over]
 
 class Held:
     """Items that a process holds: those of one block whose results have not come."""
-    __slots__ = ("owner", "call", "first", "end", "planned", "finished")
+    __slots__ = ("owner", "call", "first", "end", "planned", "size", "finished")
 
     def __init__(self, block: protocol.Block) -> None:
         self.owner, self.call, self.first = block.owner, block.call, block.first
         self.end = block.first + block.items
         self.planned = block.planned                # microseconds; 0 once it keeps nobody busy: finished, or suspended
+        self.size = 0              # bytes on their way to or from another host for it
         self.finished = False      # its result is a stream that the owner pulls
 
     def awaits(self, first: int, items: int) -> bool:
@@ -160,7 +163,7 @@ class Process:
         self.credit = 0
         self.surplus = 0
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
-        self.pace = (0, 0)         # (call, nanoseconds) that its items took, as told by its last result
+        self.pace = (0, 0, 0)      # (call, nanoseconds, bytes) of its items, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
 
     def load(self) -> int:
@@ -198,6 +201,10 @@ class Host:
         self.deaths = 0            # in a row, without a finished task
         self.missing = 0           # dead workers that were not replaced because of that
         self.left_out = False
+
+    def burden(self) -> int:
+        """Bytes on their way there or back, for what its workers hold."""
+        return sum(held.size for process in self.processes.values() for held in process.held)
 
     def has_workers(self) -> bool:
         """Whether one is up or is being started."""
@@ -448,8 +455,9 @@ class Broker:
         self._thrives(worker.host)
         self._take_off(worker, held, result)
         if result.owner in self.processes:
-            self.processes[result.owner].pace = result.call, result.spent // result.items
-            result = _placed(result, worker, self.processes[result.owner])
+            owner, size = self.processes[result.owner], result.size or len(result.body)
+            owner.pace = result.call, result.spent // result.items, size // result.items
+            result = _placed(result, worker, owner)
             self._actions.append(Send(result.owner, result._replace(worker=worker.number)))
 
     def _take_off(self, worker: Process, held: Held, result: protocol.Result) -> None:
@@ -457,6 +465,8 @@ class Broker:
         if result.size:
             self._split(worker, held, result.first + result.items)
             held.finished = True
+            if held.size:                           # else its owner is on this very host
+                held.size = result.size
         else:
             held.first += result.items
             if held.first < held.end:
@@ -570,7 +580,8 @@ class Broker:
         planned = _planned(owner, block)
         enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
         long = planned >= max(AHEAD * trip, LONG if block.items > 1 else 0) and self._workers > 1
-        return planned > 0 and not long and worker.load() < enough
+        clear = worker.host is owner.host or worker.host.burden() < PIPE
+        return planned > 0 and clear and not long and worker.load() < enough
 
     def _hand_over(self, worker: Process) -> None:
         crew = worker.host.crew
@@ -583,7 +594,10 @@ class Broker:
         else:
             del owner.stock[minor]
         self._stocked -= 1
-        worker.held.append(Held(block))
+        held = Held(block)
+        if owner.host is not worker.host:
+            held.size = _size(owner, block)
+        worker.held.append(held)
         worker.given += 1
         if block.function:
             owner.spread.setdefault(block.call, set()).add(worker.number)
@@ -636,8 +650,14 @@ def _placed(message: Any, sender: Process, receiver: Process) -> Any:
 
 def _planned(owner: Process, block: protocol.Block) -> int:
     """Microseconds that a block should take, if only by what has been heard since it was cut; 0: not known."""
-    call, pace = owner.pace
+    call, pace, _ = owner.pace
     return block.planned or (pace * block.items // 1000 if call == block.call else 0)
+
+
+def _size(owner: Process, block: protocol.Block) -> int:
+    """Bytes of a block's arguments; or of its results, if those are likely to be more."""
+    call, _, size = owner.pace
+    return max(block.size or len(block.body), size * block.items if call == block.call else 0)
 
 
 def _spread(owner: Process, call: int) -> Set[int]:

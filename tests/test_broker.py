@@ -208,6 +208,28 @@ class Work(Two):
         ahead = [given(office.block(item, planned=2000, surplus=50)) for item in range(1, 20)]
         self.assertEqual(sum(map(len, ahead)), 8)   # with the first 18 ms: half as long again as the way, and one block
 
+    def test_large_arguments_go_ahead_only_as_far_as_the_way_carries_them(self):
+        office = Office(1)
+        far, other = office.host("far", 2, 0.3)
+        for worker in (far, other):
+            office.hear(worker, Idle(FREED))
+        ahead = [given(office.block(item, planned=30_000, size=900_000)) for item in range(40)]
+        self.assertEqual(sum(map(len, ahead)), 5)   # 16 for each, by the time that they take
+        self.assertEqual(len(given(office.result(far, 1))), 1)
+
+    def test_nor_do_more_whose_results_will_be_large_until_those_before_have_been_taken(self):
+        office = Office(1)
+        far, = office.host("far", 1, 0.3)
+        office.hear(far, Idle(FREED))
+        for item in range(40):
+            office.block(item)
+        one = Result(owner=office.origin, call=1, first=0, items=1, spent=30_000_000, worker=far, size=900_000)
+        self.assertEqual(len(given(office.hear(far, one))), 4)      # 16, by the time that they take
+        self.assertEqual(given(office.hear(far, one._replace(first=1))), [])
+        for item in (0, 1):
+            office.hear(office.origin, Taken(far, office.origin, 1, item, 1))
+        self.assertEqual(len(given(office.hear(far, one._replace(first=2)))), 2)
+
     def test_what_others_will_soon_be_idle_for_does_not_go_ahead(self):
         office = Office(0)
         for worker in office.host("far", 6, 0.03):
