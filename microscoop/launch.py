@@ -1,4 +1,4 @@
-"""The start of one remote host, in the launcher: its name -> ssh -> stages -> a channel to its agent, or advice.
+"""The start of one remote host: its name -> ssh -> stages -> a channel to its agent, or advice.  Runs in the launcher.
 
     launcher                                          host                                             stage
     ssh HOST exec sh -s microscoop ... ─────────────▶ login shell, then sh                             ssh, shell
@@ -28,18 +28,18 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
-from microscoop import hooks
-from microscoop.channel import Channel, framed
-from microscoop.errors import HostError
-from microscoop.files import PACKAGE, Parcel
-from microscoop.hosts import Host, Share
-from microscoop.job import Job, is_template
-from microscoop.loop import Loop
-from microscoop.record import Record
-from microscoop.shell import marker, shell_text
+from . import hooks
+from .channel import Channel, framed
+from .errors import HostError
+from .files import PACKAGE, Parcel
+from .hosts import Host, Share
+from .job import Job, is_template
+from .loop import Loop
+from .record import Record
+from .shell import marker, shell_text
 
 if TYPE_CHECKING:
-    from microscoop.leaves.tunnel import Tunnel
+    from .leaves.tunnel import Tunnel
 
 PATIENCE = 30  # seconds for the login, and as many for the rest
 SLOWEST = 50_000  # bytes per second that a line should carry at least
@@ -147,7 +147,7 @@ class Start:
         self._pauses = [pause * (1 + self.number % 1000 / 1000) for pause in PAUSES]  # others come back at other times
         self._tunnel: Optional[Tunnel] = None
         if job.tunnel:
-            from microscoop.leaves import tunnel
+            from .leaves import tunnel
             self._tunnel = tunnel.Tunnel()
         self._directory = self._tunnel.directory if self._tunnel else ""
         guard(self.number, 0, self._directory)

@@ -23,7 +23,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, 
 from . import hooks, tasks
 from .calls import Call, ring
 from .channel import Link
-from .errors import NoMatchingWorker, TaskTimeout, WorkerLost, say, show
+from .errors import NoMatchingWorker, Status, TaskTimeout, WorkerLost, say, show
 from .protocol import (
     CHARGED,
     KEPT,
@@ -404,10 +404,10 @@ class Owner:
         except OSError as error:                   # EBADF
             say("microscoop: the way to the launcher is lost (%s): a program must not close what it has not opened, as "
                 "os.closerange does" % error.strerror)
-            self.cut_off(70)
+            self.cut_off(Status.DEFECT)
         except BaseException as error:             # a defect of ours; without this thread nothing would ever end
             show(error, error.__traceback__)
-            self.cut_off(70)
+            self.cut_off(Status.DEFECT)
 
     def cut_off(self, status: int) -> None:
         """Nothing will come any more; in the reader thread, at its end."""

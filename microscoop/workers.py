@@ -30,7 +30,7 @@ from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, O
 from . import tasks
 from .calls import MOST_TIME, Call
 from .channel import Link
-from .errors import exit_status, show
+from .errors import Status, exit_status, show
 from .owner import Owner, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
@@ -270,7 +270,7 @@ class Worker(Owner):
                 function()
             except BaseException as error:         # a defect of ours: better a dead worker than a stuck one
                 show(error, error.__traceback__)
-                os._exit(70)
+                os._exit(Status.DEFECT)
 
         thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
         thread.start()
