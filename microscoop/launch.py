@@ -396,22 +396,27 @@ class Start:
 
     def _diagnose(self, stage: str, words: str) -> HostError:
         """words: what is known to be wrong; else ssh's own are shown, and what was printed in the nonce's place."""
-        ssh = reach(self._job, self.host)
-        hints = self.complaints()
-        lines = [_printable(words.encode("utf-8", "surrogateescape"))] if words else list(hints)
+        ssh, complaints = reach(self._job, self.host), self.complaints()
+        lines = [_printable(words.encode("utf-8", "surrogateescape"))] if words else complaints
         lines = lines or [f"it ended with status {self._status()}"]
-        if stage == "ssh" and "Permission denied" in lines[-1]:
-            keys = hooks.leaf("keys")
-            hints += [f"passphrase of key {path}" for path in keys.locked(ssh)] if keys else []
-        cure, match = next(
-            (cure, match) for cure in CURES if cure.stage in (stage, "")
-            for match in (re.search(cure.found, line) for line in lines + hints) if match)
+        keys = hooks.leaf("keys") if stage == "ssh" and "Permission denied" in lines[-1] else None
+        hints = [f"passphrase of key {path}" for path in keys.locked(ssh)] if keys else []
+        cure, match = _cure(stage, [*lines, *complaints, *hints])
         said = match.string if match.string in lines and match.group() else lines[-1]
-        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._said).strip()
-        printed = f"it printed {_printable(noise)!r}" if noise else ""
         slots = {"ssh": shlex.join(ssh), "host": shlex.quote(self.host.name)}
-        return HostError(self.host.name, stage, "; ".join(filter(None, (said, printed))),
+        return HostError(self.host.name, stage, "; ".join(filter(None, (said, self._noise()))),
                          cure.advice.format(*match.groups()), cure.command.format(*match.groups(), **slots))
+
+    def _noise(self) -> str:
+        """What was printed where the nonce should have come."""
+        noise = b"" if self._met else re.sub(rb"%d\.\w+" % self.number, b"", self._said).strip()
+        return f"it printed {_printable(noise)!r}" if noise else ""
+
+
+def _cure(stage: str, lines: list[str]) -> tuple[Cure, re.Match[str]]:
+    """The first in the table that knows one of these lines, and what it found there."""
+    return next((cure, match) for cure in CURES if cure.stage in (stage, "")
+                for match in (re.search(cure.found, line) for line in lines) if match)
 
 
 def _printable(data: Union[bytes, bytearray]) -> str:
