@@ -170,6 +170,16 @@ class Process:
         """Microseconds that what it holds should take."""
         return sum(held.planned for held in self.held)
 
+    def weigh(self, held: Held, size: int) -> None:
+        """So many bytes are on their way for what it holds there."""
+        self.host.burden += size - held.size
+        held.size = size
+
+    def release(self, held: Held) -> None:
+        """It holds these items no longer."""
+        self.weigh(held, 0)
+        self.held.remove(held)
+
     def find(self, owner: int, call: int, first: int) -> Optional[Held]:
         """The holding that item belongs to."""
         for held in self.held:
@@ -191,7 +201,7 @@ class Crew:
 
 class Host:
     """A machine, and how its workers fare."""
-    __slots__ = ("name", "crew", "round_trip", "processes", "worked", "deaths", "missing", "left_out")
+    __slots__ = ("name", "crew", "round_trip", "processes", "worked", "deaths", "missing", "left_out", "burden")
 
     def __init__(self, name: str, round_trip: float, crew: Crew) -> None:
         self.name, self.crew = name, crew
@@ -201,10 +211,7 @@ class Host:
         self.deaths = 0            # in a row, without a finished task
         self.missing = 0           # dead workers that were not replaced because of that
         self.left_out = False
-
-    def burden(self) -> int:
-        """Bytes on their way there or back, for what its workers hold."""
-        return sum(held.size for process in self.processes.values() for held in process.held)
+        self.burden = 0            # bytes on their way there or back: the sum over what its workers hold
 
     def has_workers(self) -> bool:
         """Whether one is up or is being started."""
@@ -350,6 +357,7 @@ class Broker:
                     self._hand_back(held, why, known, verdict)
                 if known is None and held.planned and not held.finished:
                     known = ()                      # that one was at work, and before it what slept; the rest waited
+                process.weigh(held, 0)
             process.held = []
             if process.kind == ORIGIN:
                 self._actions.append(Over(why))
@@ -466,12 +474,12 @@ class Broker:
             self._split(worker, held, result.first + result.items)
             held.finished = True
             if held.size:                           # else its owner is on this very host
-                held.size = result.size
+                worker.weigh(held, result.size)
         else:
             held.first += result.items
             if held.first < held.end:
                 return                              # the others of its block are still to come
-            worker.held.remove(held)
+            worker.release(held)
         held.planned = 0
         if worker.number not in worker.host.crew.idle:
             worker.host.crew.ahead[worker.number] = worker
@@ -480,6 +488,7 @@ class Broker:
         """Let the holding end at this item; the rest becomes one of its own."""
         if at < held.end:
             rest = Held(protocol.Block(held.owner, held.call, at, held.end - at, held.planned, 0, 0, 0, 0))
+            worker.weigh(rest, held.size)           # its results are likely to be as large
             worker.held.insert(worker.held.index(held) + 1, rest)
             held.end, held.planned = at, 0
 
@@ -487,7 +496,7 @@ class Broker:
         worker = self.processes.get(message.worker)
         held = worker and worker.find(owner.number, message.call, message.first)
         if worker and held and held.finished:
-            worker.held.remove(held)
+            worker.release(held)
             self._actions.append(Send(worker.number, message._replace(owner=owner.number)))
 
     def _back(self, worker: Process, message: protocol.Back) -> None:
@@ -498,7 +507,7 @@ class Broker:
         worker.host.crew.ahead.pop(worker.number, None)     # slower than planned: nothing ahead until its next result
         held.end = message.first
         if held.first == held.end:
-            worker.held.remove(held)
+            worker.release(held)
         if message.owner in self.processes:
             self._actions.append(Send(message.owner, protocol.Lost(message.call, message.first, message.items, FREE)))
 
@@ -528,9 +537,10 @@ class Broker:
         for owner in owners:
             drop, spread = protocol.Drop(owner.number, call), _spread(owner, call)
             for process in self.processes.values():
-                kept = [held for held in process.held if not drop.covers(held.owner, held.call)]
-                if len(kept) < len(process.held) or process.number in spread:
-                    process.held = kept
+                gone = [held for held in process.held if drop.covers(held.owner, held.call)]
+                for held in gone:
+                    process.release(held)
+                if gone or process.number in spread:
                     self._actions.append(Send(process.number, drop))
 
     def _pull(self, receiver: Process, message: protocol.Pull) -> None:
@@ -580,7 +590,7 @@ class Broker:
         planned = _planned(owner, block)
         enough = planned + max(trip, planned) // 2 + trip          # planned times differ: half a block to spare as well
         long = planned >= max(AHEAD * trip, LONG if block.items > 1 else 0) and self._workers > 1
-        clear = worker.host is owner.host or worker.host.burden() < PIPE
+        clear = worker.host is owner.host or worker.host.burden < PIPE
         return planned > 0 and clear and not long and worker.load() < enough
 
     def _hand_over(self, worker: Process) -> None:
@@ -596,7 +606,7 @@ class Broker:
         self._stocked -= 1
         held = Held(block)
         if owner.host is not worker.host:
-            held.size = _size(owner, block)
+            worker.weigh(held, _size(owner, block))
         worker.held.append(held)
         worker.given += 1
         if block.function:

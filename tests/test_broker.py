@@ -230,6 +230,18 @@ class Work(Two):
             office.hear(office.origin, Taken(far, office.origin, 1, item, 1))
         self.assertEqual(len(given(office.hear(far, one._replace(first=2)))), 2)
 
+    def test_results_that_come_in_parts_are_on_their_way_until_each_is_taken(self):
+        office = Office(0)
+        far, = office.host("far", 1, 0.3)
+        office.hear(far, Idle(FREED))
+        office.block(0, 2)
+        for item, burden in ((0, 900_004), (1, 1_800_000)):
+            office.result(far, item, size=900_000)
+            self.assertEqual(office.broker.hosts["far"].burden, burden)
+        for item, burden in ((0, 900_000), (1, 0)):
+            office.hear(office.origin, Taken(far, office.origin, 1, item, 1))
+            self.assertEqual(office.broker.hosts["far"].burden, burden)
+
     def test_what_others_will_soon_be_idle_for_does_not_go_ahead(self):
         office = Office(0)
         for worker in office.host("far", 6, 0.03):

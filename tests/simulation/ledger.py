@@ -162,6 +162,9 @@ def check_counters(broker: Broker) -> None:
     for host in broker.hosts.values():
         if host.missing and not host.deaths and not host.left_out:
             raise Violation("%s lacks %d workers, but thrives" % (host.name, host.missing))
+        burden = sum(held.size for process in host.processes.values() for held in process.held)
+        if host.burden != burden:
+            raise Violation("%s: burden %d, counted %d" % (host.name, host.burden, burden))
 
 
 def _check(process: Process) -> None:
