@@ -203,7 +203,7 @@ def _run(settings: Settings, owner: Owner, here: int) -> int:
         if status == Status.OK:
             _finish(owner, here)
         return status
-    except BaseException as error:                 # of the script, or Ctrl-C while it is finished
+    except BaseException as error:                 # of the script, or of a signal's handler while it is finished
         return _uncaught(error)
 
 
@@ -218,7 +218,9 @@ def _finish(owner: Owner, origin: int) -> None:
 
 
 def _uncaught(error: BaseException) -> int:
-    """Say what Python would say, without our own frames."""
+    """Say what Python would say, without our own frames; the status to exit with."""
+    if isinstance(error, SystemExit):
+        return exit_status(error)
     if isinstance(error, BrokenPipeError) and _deaf(sys.stdout):
         return Status.FAILED                       # `| head`: nobody listens any more, and that is no mishap
     return show(error, of_program(error))
@@ -279,7 +281,7 @@ def _leave(status: int, owner: Owner, origin: int) -> NoReturn:
         ours = current()
         _let_go(ours.names if ours is not None else {})
     except BaseException as error:                 # Ctrl-C meanwhile
-        status = exit_status(error) if isinstance(error, SystemExit) else _uncaught(error)
+        status = _uncaught(error)
     try:
         with suppress(ValueError):                 # closed by the script: not worth a word
             if sys.stdout is not None:

@@ -228,6 +228,25 @@ class AsUnderPlainPython(harness.AtOnce):
         self.assertIn("invalid literal for int() with base 10: 'x'", result.err)
         self.assertEqual(result.err.count("nobody looked"), 1, result.err)
 
+    def test_a_handler_that_exits_while_what_was_submitted_is_finished(self):
+        text = """
+            import os, signal, sys, time
+            from microscoop import futures
+
+            def task(origin):
+                time.sleep(0.3)
+                os.kill(origin, signal.SIGUSR1)
+                time.sleep(0.3)
+
+            if __name__ == "__main__":
+                signal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))
+                futures.submit(task, os.getpid())
+                %s
+        """
+        for result in harness.at_once(lambda end: harness.run("-q", "-n", "1", self.script(text % end)),
+                                      ("pass", "sys.exit(0)")):
+            self.assertEqual(result, (3, "", ""))
+
     def test_objects_and_files_that_are_left_to_the_end(self):
         helper = "log = open('log', 'w')\ndef note(text):\n    print(text, file=log)\n"
         text = """
