@@ -21,7 +21,7 @@ from .bootstrap import usable_cores
 from .channel import Link
 from .errors import Status, UsageError, exit_status, say, show
 from .owner import Owner
-from .program import compiled, current, execute, read
+from .program import attribute, compiled, current, execute, read
 from .protocol import INLINE, Unfit
 from .record import Record
 from .tasks import lacking, of_program
@@ -249,8 +249,9 @@ def _deaf(stream: Any) -> bool:
 
 
 def _let_go(names: Dict[str, Any]) -> None:
-    """What os._exit leaves out: the script's objects end, in their order, so files are closed and `__del__` runs; its
-    functions, classes and modules stay, which `__del__` may need.  Open files of other modules are flushed.
+    """What os._exit leaves out: the script's objects end, so files are closed and `__del__` runs.  Those that have one
+    go first, in their order, as it may need the others; functions, classes and modules stay.  Open files of other
+    modules are flushed.
 
     An object is asked for its type, not by isinstance: that may call its `__class__`, which is code of the user's."""
     import gc
@@ -258,9 +259,14 @@ def _let_go(names: Dict[str, Any]) -> None:
     kept = (type, FunctionType, ModuleType)
     threads = [thread for thread in threading.enumerate() if not thread.name.startswith(PACKAGE)]
     if len(threads) <= 1:                          # else daemon threads still use these names
-        for name in list(names):
-            if not name.startswith("__") and not issubclass(type(names[name]), kept):
-                del names[name]
+        others = [name for name in names if not name.startswith("__") and not issubclass(type(names[name]), kept)]
+        first = [name for name in others if attribute(type(names[name]), "__del__") is not None]
+        for name in first:
+            names.pop(name, None)                  # else another's `__del__` has taken it away
+        if first:
+            gc.collect()                           # those that are parts of a circle
+        for name in reversed(others):              # a container's items may need what came before it
+            names.pop(name, None)
         gc.collect()
     for one in gc.get_objects():
         if issubclass(type(one), io.IOBase) and not one.closed:

@@ -280,6 +280,21 @@ class AsUnderPlainPython(harness.AtOnce):
                 for name in ("out", "archive", "log"):
                     self.assertEqual(*((place / name).stat().st_size for place in places), name)
 
+    def test_what_del_needs_of_the_script_is_still_there(self):
+        self.check_same("""
+            class Loud:
+                def __init__(self, name):
+                    self.name = name
+
+                def __del__(self):
+                    print(self.name, known[0])
+
+            known = ["known"]
+            first, _second, third = Loud("first"), Loud("second"), Loud("third")
+            third.circle = third
+            table = {"fourth": Loud("fourth")}
+        """)
+
     def test_an_error_in_an_atexit_function(self):
         errors = ("ZeroDivisionError", "SystemExit(3)")
         pairs = harness.at_once(lambda error: self.both(
