@@ -249,29 +249,35 @@ def _deaf(stream: Any) -> bool:
 
 
 def _let_go(names: Dict[str, Any]) -> None:
-    """What os._exit leaves out: the script's objects end, so files are closed and `__del__` runs.  Those that have one
-    go first, in their order, as it may need the others; functions, classes and modules stay.  Open files of other
-    modules are flushed.
-
-    An object is asked for its type, not by isinstance: that may call its `__class__`, which is code of the user's."""
+    """What os._exit leaves out: the script's objects end, so files are closed and `__del__` runs.  Open files of other
+    modules are flushed."""
     import gc
     import io
-    kept = (type, FunctionType, ModuleType)
     threads = [thread for thread in threading.enumerate() if not thread.name.startswith(PACKAGE)]
     if len(threads) <= 1:                          # else daemon threads still use these names
-        others = [name for name in names if not name.startswith("__") and not issubclass(type(names[name]), kept)]
-        first = [name for name in others if attribute(type(names[name]), "__del__") is not None]
-        for name in first:
-            names.pop(name, None)                  # else another's `__del__` has taken it away
-        if first:
-            gc.collect()                           # those that are parts of a circle
-        for name in reversed(others):              # a container's items may need what came before it
-            names.pop(name, None)
-        gc.collect()
+        _end_objects(names)
     for one in gc.get_objects():
         if issubclass(type(one), io.IOBase) and not one.closed:
             with suppress(OSError):                # nobody would hear of it in plain Python either
                 one.flush()
+
+
+def _end_objects(names: Dict[str, Any]) -> None:
+    """Those that have a `__del__` go first, in their order, as it may need the others; functions, classes and modules
+    stay.
+
+    An object is asked for its type, not by isinstance: that may call its `__class__`, which is code of the user's."""
+    import gc
+    kept = (type, FunctionType, ModuleType)
+    others = [name for name in names if not name.startswith("__") and not issubclass(type(names[name]), kept)]
+    first = [name for name in others if attribute(type(names[name]), "__del__") is not None]
+    for name in first:
+        names.pop(name, None)                      # else another's `__del__` has taken it away
+    if first:
+        gc.collect()                               # those that are parts of a circle
+    for name in reversed(others):                  # a container's items may need what came before it
+        names.pop(name, None)
+    gc.collect()
 
 
 def _leave(status: int, owner: Owner, origin: int) -> NoReturn:

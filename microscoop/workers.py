@@ -55,7 +55,8 @@ def flush_output() -> None:
     if ctypes is not None:
         with suppress(Exception):                  # another module of that name, another libc
             stdout = ctypes.c_void_p.in_dll(ctypes.pythonapi, LIBC_STDOUT)
-            ctypes.pythonapi.fflush(stdout)        # which os._exit would not do
+            fflush = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(("fflush", ctypes.pythonapi))
+            fflush(stdout)                         # which os._exit would not do; other threads go on meanwhile
 
 
 class Run:
@@ -183,18 +184,22 @@ class Worker(Owner):
                 self._holder = self._main
                 self._turn.notify_all()
             elif self._inbox or self.queue:
-                self._no_longer_idle()
-                work = self._enlisted(Run(self._inbox.popleft())) if self._inbox else self._own(self.queue[-1])
-                planned = work.block.planned * 1000 if isinstance(work, Run) else 0
-                self._until = time.perf_counter_ns() + max(OVERLONG * planned, PATIENCE)
-                if self._inbox:
-                    self._look_by(self._until)
-                return work
+                return self._take_work()
             else:
                 self._until = 0
                 if not self._idle:
                     self.link.send(*self._news(), self._rest())
                 self._work.wait()
+
+    def _take_work(self) -> Any:
+        """The next Run or Future, as there is one; the lock is held."""
+        self._no_longer_idle()
+        work = self._enlisted(Run(self._inbox.popleft())) if self._inbox else self._own(self.queue[-1])
+        planned = work.block.planned * 1000 if isinstance(work, Run) else 0
+        self._until = time.perf_counter_ns() + max(OVERLONG * planned, PATIENCE)
+        if self._inbox:
+            self._look_by(self._until)
+        return work
 
     def _park(self, me: int) -> None:
         """Until somebody hands the turn on; the lock is held."""
