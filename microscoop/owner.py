@@ -152,6 +152,7 @@ class Owner:
         self._said = 0                             # the surplus that it knows of
         self._flying = 0                           # items sent, outcomes not in
         self._serials = itertools.count(1)         # of calls and of futures
+        self._pushes = self._quiet = 0             # how often there was something new; up to which of them all is done
         self._silence, self._hearing = threading.Event(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
@@ -187,6 +188,7 @@ class Owner:
         is_deep()                                  # raises where the stack is nearly full
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
+            self._pushes += 1
             if columns:
                 self.calls[entry.number] = entry
                 left = entry.left
@@ -304,13 +306,13 @@ class Owner:
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
         while True:
-            begun = next(self._serials)
+            pushes = self._pushes
             for entry in self.unfinished():
                 self.wait(lambda entry=entry: self.is_over(entry), (entry,))  # type: ignore[misc]
             self.hear_quiet()
             if self._callbacks is not None:
                 self._callbacks.finish()
-            if next(self._serials) == begun + 1:        # no callback has submitted more meanwhile
+            if self._pushes == pushes:                  # no callback has submitted more meanwhile
                 return
 
     def unfinished(self) -> List[Any]:
@@ -325,11 +327,13 @@ class Owner:
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
         with self._hearing:
-            if self._reader is not None:           # else nothing was ever submitted
+            pushes = self._pushes
+            if pushes > self._quiet:               # else nothing was submitted since it was quiet
                 with self.lock:
                     self._silence.clear()
                     self.link.send(Quiet())
                 self._silence.wait()
+                self._quiet = pushes
 
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
