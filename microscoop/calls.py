@@ -197,5 +197,4 @@ class Call:
 def ring(waiters: Iterable[Any]) -> None:
     """Wake those who sleep in `Owner.wait`; under the owner's lock."""
     for bell in tuple(waiters):                    # who is awake takes his out at any moment
-        if bell.locked():
-            bell.release()
+        bell.ring()

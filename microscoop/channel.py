@@ -2,20 +2,17 @@
 
 A frame is what `multiprocessing.connection` sends: four bytes of length (big-endian, signed), then that many bytes.
 Its own Connection has no call that does not block and one descriptor where ssh has two, and it allocates anew for
-every read; hence the classes here.  A Channel never blocks and belongs to one thread with a Loop; a Link is the other
-end, in processes with threads.
+every read; hence the classes here.  A Channel never blocks and belongs to one thread with a Loop; a Link (link.py) is
+the other end, in processes with threads.
 """
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from select import POLLIN, poll
-from socket import socket
 from struct import Struct
-from typing import Deque, List, Optional
+from typing import Callable, Deque, List, Sequence
 
-from .protocol import FRAME_LIMIT, INLINE, NONSENSE, TABLE, Message, decode, encode
+from .protocol import FRAME_LIMIT, INLINE, NONSENSE, TABLE
 
 HEADER = Struct("!i")
 
@@ -33,13 +30,13 @@ class Frames:
         self._start = self._end = 0
         self._limit = limit
 
-    def read(self, descriptor: int) -> List[bytes]:
-        """Frames from one read.  Raises EOFError at the end, BlockingIOError if there is nothing.
+    def read(self, descriptor: int, readv: Callable[[int, Sequence[memoryview]], int] = os.readv) -> List[bytes]:
+        """Frames from one `readv`.  Raises EOFError at the end, BlockingIOError if there is nothing.
 
         What is no frame gives one that is no message, so that `decode` refuses it, and says what it was."""
         self._reserve()
         with memoryview(self._buffer) as view, view[self._end:] as free:
-            count = os.readv(descriptor, [free])
+            count = readv(descriptor, [free])
         if not count:
             raise EOFError("end of the channel")
         self._end += count
@@ -149,46 +146,3 @@ class Channel:
     def read(self) -> List[bytes]:
         """As `receive`, but BlockingIOError where nothing is there."""
         return self._frames.read(self.reader)
-
-
-class Link:
-    """A process's socket to the broker (or to the agent that passes it on).  Any thread may send, one receives."""
-
-    def __init__(self, sock: Optional[socket] = None, name: str = "") -> None:
-        self._sending = threading.Lock()
-        self._frames = Frames()
-        self._poll = poll()
-        if sock is not None:
-            self.connect(sock, name)
-
-    def connect(self, sock: socket, name: str) -> None:
-        """Lead there, if it was made before there was a socket."""
-        self._socket, self.name = sock, name
-        self._wake, self._poke = os.pipe()
-        os.set_blocking(self._poke, False)
-        self._poll.register(sock.fileno(), POLLIN)
-        self._poll.register(self._wake, POLLIN)
-
-    def send(self, *messages: Message) -> None:
-        """Send whole messages; blocks while the other side is slow, which never stops reading."""
-        data = b"".join([framed(encode(message)) for message in messages])
-        with self._sending:
-            self._socket.sendall(data)
-
-    def poke(self) -> None:
-        """Wake the thread that receives."""
-        try:
-            os.write(self._poke, b".")
-        except BlockingIOError:                    # it has not even read the last ones: it will wake
-            return
-
-    def receive(self, seconds: Optional[float]) -> List[Message]:
-        """What has come; nothing if time is up or somebody poked.  Raises EOFError when the broker is gone."""
-        ready = self._poll.poll(None if seconds is None else seconds * 1000)
-        messages: List[Message] = []
-        for descriptor, _ in ready:
-            if descriptor == self._wake:
-                os.read(self._wake, 4096)
-            else:
-                messages = [decode(frame) for frame in self._frames.read(descriptor)]
-        return messages

@@ -18,8 +18,8 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from . import futures, hooks
 from .bootstrap import usable_cores
-from .channel import Link
 from .errors import Status, UsageError, exit_status, say, show
+from .link import Link
 from .owner import Owner
 from .program import attribute, compiled, current, execute, read
 from .protocol import INLINE, Unfit

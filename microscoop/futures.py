@@ -7,11 +7,10 @@ The path of one item, from the call to its result (drawn with file and name of e
 
     futures.map -> Owner.push -> Owner.feed -> Call.cut                         here, the thread that calls
       -> Processes.hear -> Broker._block -> Broker._hand_over                   launcher
-        -> Worker._block                                                        a worker, its reader thread
-        -> Worker._loop -> the function -> Worker._flush                        a worker, a thread for tasks
+        -> Worker._block                                                        a worker, its thread that waits for work
+        -> Worker._loop -> the function -> Worker._flush                        and runs it
       -> Processes.hear -> Broker._result                                       launcher
-    -> Owner.settle                                                             here, the reader thread
-    -> futures.ordered -> the caller                                            here
+    -> Owner.settle -> futures.ordered -> the caller                            here, the thread that waits
 
 Outside the launcher the same functions work one item after the other, with a warning.
 """

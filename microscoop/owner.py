@@ -1,11 +1,12 @@
 """What a process that submits tasks keeps.  Runs in the origin, and in workers whose tasks submit.
 
     futures.map/submit -> push -> [queue] -> feed -> Block ->  broker -> a worker runs it
-    consumer <- bell <- arrive <- reader thread <- Result <-  broker <-
+    consumer <- settle <- a thread that waits, or the reader thread <- Result <-  broker <-
 
 Who submits owns: the bytes of an item stay here until its outcome is in, so a dead worker loses nothing.  Threads:
-whoever submits or waits pickles; the reader thread sends what is pickled, takes in what comes, and never runs code of
-the user.  `lock` guards everything here and is never held while user code runs.
+whoever submits or waits pickles; the reader thread sends what is pickled, looks at what is due, and takes in what comes
+while no thread waits (link.py); it never runs code of the user.  `lock` guards everything here and is never held while
+user code runs.
 """
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ import signal
 import sys
 import threading
 import time
-from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]
+from _signal import NSIG, default_int_handler, getsignal, pthread_sigmask  # type: ignore[import-not-found]
 from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import hooks, tasks
 from .calls import Call, ring
-from .channel import Link
 from .errors import NoMatchingWorker, Status, TaskTimeout, WorkerLost, say, show
+from .link import Bell, Link
 from .protocol import (
     CHARGED,
     KEPT,
@@ -65,6 +66,11 @@ def _go_down(frames: int) -> None:
         _go_down(frames - 1)
 
 
+def handlers() -> List[Any]:
+    """Those of signals, which are called in the main thread."""
+    return [*filter(callable, map(getsignal, range(1, NSIG)))]
+
+
 class Section:
     """A lock into which no signal breaks, but real-time ones.
 
@@ -82,7 +88,7 @@ class Section:
         self._rounds = 0                           # how often they were handed back
 
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main:
+        if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
             try:
                 self._put_off()
             except BaseException:                  # of a handler that was not put off yet
@@ -128,9 +134,11 @@ class Section:
 
 
 class Owner:
-    """The state of an owner.  `futures` calls push, wait, drop; the reader thread does the rest."""
+    """The state of an owner.  `futures` calls push, wait, drop; who waits and the reader thread do the rest."""
 
     is_origin = True
+    may_listen = True                              # threads that wait, instead of the reader thread
+    harmless: Sequence[Any] = (default_int_handler,)   # handlers that keep nobody: this one just raises
     window = 2                                     # items that may be on their way without any credit
     recorder: Any = None                           # of a leaf: function -> `record` of its calls and futures
     where = "origin"                               # who this is, to the user; a worker: h2/3
@@ -221,22 +229,42 @@ class Owner:
     def sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """The same, and nothing else meanwhile, in a worker neither: for what does not take long."""
         limit = None if timeout is None else time.monotonic() + timeout
-        bell = threading.Lock()
-        bell.acquire()
+        bell, come, left = Bell(self.link, self.may_listen and self.is_undisturbed()), False, timeout
         for thing in watched:
             thing.waiters.append(bell)             # lists change in one step: no lock for that
         try:
-            while True:
-                with self.lock:
-                    if ready():
-                        return True
-                left = -1 if limit is None else min(limit - time.monotonic(), threading.TIMEOUT_MAX)
-                if limit is not None and left <= 0:
-                    return False
-                bell.acquire(timeout=left)
+            while not self._may_wake(ready, bell, come):
+                if limit is not None:
+                    left = min(limit - time.monotonic(), threading.TIMEOUT_MAX)
+                    if left <= 0:
+                        return False
+                come = bell.sleep(left)
+            return True
         finally:
             for thing in watched:
                 thing.waiters.remove(bell)
+            if bell.is_out:                        # an exception, or time is up
+                with self.lock:
+                    bell.put_away()
+
+    def _may_wake(self, ready: Callable[[], bool], bell: Bell, come: bool) -> bool:
+        """Take in what has come; whether that was what it slept for; else its bell is out."""
+        with self.lock:                            # one section for all of it
+            if come:
+                self._surely(self._handle)
+            if ready():
+                bell.put_away()
+                return True
+            if bell.may_listen and not bell.is_out:
+                is_deep()                          # raises where there is no room for what the handlers need
+                bell.take_out()
+            return False
+
+    def is_undisturbed(self) -> bool:
+        """Whether no signal's handler can keep this thread while it sleeps.  Not to be asked in a Section, where they
+        are put off."""
+        return threading.get_ident() != threading.main_thread().ident or all(
+            handler in self.harmless for handler in handlers())
 
     def later(self, function: Callable[[], None]) -> None:
         """Have the reader thread do this, under the lock.  For what a garbage collection may call at any moment, also
@@ -395,26 +423,44 @@ class Owner:
         self.items -= block.items
         return block
 
-    # The reader thread
+    # What comes
 
     def _read(self) -> None:
+        """The reader thread."""
         pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        self._surely(self._attend)
+
+    def _attend(self) -> None:
+        while True:
+            if self.link.attend(self.tick()):
+                with self.lock:
+                    self._handle()
+
+    def _handle(self) -> None:
+        """What has come; the lock is held, so one thread at a time does so, and no signal comes between."""
+        for message in self.link.receive():
+            self._handlers[type(message)](message)
+        self.do_later()
+
+    def _surely(self, function: Callable[[], None]) -> None:
+        """Do this; at the end of the link, or if it fails, we are cut off."""
         try:
-            while True:
-                for message in self.link.receive(self.tick()):
-                    self._handlers[type(message)](message)
+            function()
         except (EOFError, ConnectionError):
             self.cut_off(1)                        # the head is gone, and with it the sense of this process
         except OSError as error:                   # EBADF
-            say("microscoop: the way to the launcher is lost (%s): a program must not close what it has not opened, as "
-                "os.closerange does" % error.strerror)
-            self.cut_off(Status.DEFECT)
+            self.cut_off(Status.DEFECT, "microscoop: the way to the launcher is lost (%s): a program must not close "
+                                        "what it has not opened, as os.closerange does" % error.strerror)
         except BaseException as error:             # a defect of ours; without this thread nothing would ever end
             show(error, error.__traceback__)
             self.cut_off(Status.DEFECT)
 
-    def cut_off(self, status: int) -> None:
-        """Nothing will come any more; in the reader thread, at its end."""
+    def cut_off(self, status: int, why: str = "") -> None:
+        """Nothing will come any more; in the reader thread, at its end, or in one that listens."""
+        if why:
+            with self.lock:                        # both may come to this: one of them says it
+                say(why)
+                os._exit(status)
         os._exit(status)
 
     def tick(self) -> Optional[float]:

@@ -28,10 +28,10 @@ from itertools import islice
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import MOST_TIME, Call
-from .channel import Link
+from .calls import MOST_TIME, Call, ring
 from .errors import Status, exit_status, show
-from .owner import Owner, is_deep
+from .link import Bell, Link
+from .owner import Owner, handlers, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
 
@@ -109,12 +109,13 @@ class Worker(Owner):
     """An owner that runs tasks."""
 
     is_origin = False
+    may_listen = False                             # but for the thread that has the turn and nothing to do
     window = 0
 
     def __init__(self, link: Link, number: int, workers: int, retries: int, task_timeout: Optional[float], where: str,
                  note: memoryview, sent: bool = False) -> None:
         super().__init__(link, number, workers, retries, task_timeout)
-        self.lock = threading.Lock()               # Ctrl-C does not reach workers
+        self.lock = threading.RLock()              # Ctrl-C does not reach workers
         self._pid = os.getpid()
         self.where = where
         self._sent = sent                          # this host has only the files that were sent to it
@@ -134,7 +135,7 @@ class Worker(Owner):
         self._waiting: Dict[Tuple[int, int], List[Block]] = {}     # the blocks that wait for such a function
         self._here = Here()
         self._holder = 0                           # the thread that has the turn; 0: nobody
-        self._work = threading.Condition(self.lock)     # for the holder: there is work, or the turn is gone
+        self._waiters: List[Bell] = []             # of the holder, or who was it: there is work, or the turn is gone
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
         self._parked = 0
         self._main, self._main_parked = 0, False   # the main thread
@@ -154,6 +155,7 @@ class Worker(Owner):
         self.number = self.streams.number = number
         self.where, self._note, self._pid, self._main = where, note, os.getpid(), threading.get_ident()
         self._slots = list(range(0, len(note) - 2, 3))
+        self.harmless = handlers()                 # the agent's
 
     def start(self) -> None:
         """As Owner.start, but no Thread of `threading`: that takes some 30 pages more, and waits until it runs."""
@@ -189,7 +191,24 @@ class Worker(Owner):
                 self._until = 0
                 if not self._idle:
                     self.link.send(*self._news(), self._rest())
-                self._work.wait()
+                self._wait_for_work()
+
+    def _wait_for_work(self) -> None:
+        """Until there may be some, or the turn is gone; the lock is held."""
+        bell, come = Bell(self.link), False
+        self._waiters.append(bell)
+        if self.is_undisturbed() and not self.guards:      # since Python 3.12 a profiler takes what this thread returns
+            bell.take_out()                                # from for steps of the task beside it
+        self.lock.release()
+        try:
+            come = bell.sleep(None)
+        finally:
+            self.lock.acquire()
+            if come:
+                self._surely(self._handle)
+            bell.put_away()                        # now: else what has come would wake the reader thread
+            self._waiters.remove(bell)
+        self._tell_done()
 
     def _take_work(self) -> Any:
         """The next Run or Future, as there is one; the lock is held."""
@@ -286,7 +305,7 @@ class Worker(Owner):
         self._holder = threading.get_ident()
         self._until = time.perf_counter_ns() + PATIENCE
         self._no_longer_idle()
-        self._work.notify_all()
+        ring(self._waiters)
 
     def unfinished(self) -> List[Any]:
         """A task that calls `shutdown` waits for what it has submitted itself; others may wait for it."""
@@ -568,7 +587,7 @@ class Worker(Owner):
             self._flying -= len(outcomes)
             call.arrive(first, tasks.results(outcomes), len(outcomes), spent)
 
-    # The reader thread
+    # What comes, and what is due
 
     def _block(self, block: Block) -> None:
         with self.lock:
@@ -592,7 +611,7 @@ class Worker(Owner):
                 return
             self._functions[key] = tasks.Apart(data)
         self._inbox.append(block)
-        self._work.notify_all()
+        ring(self._waiters)
 
     def _fetch(self, message: Block) -> Any:
         """The body with its sender, if it lies on this machine; else it is pulled.  The lock is held."""
@@ -625,7 +644,7 @@ class Worker(Owner):
             message.purge(self._functions)
             message.purge(self._waiting)
             self._idle = False                     # what was on its way will not come: say Idle again
-            self._work.notify_all()
+            ring(self._waiters)
 
     def _taken(self, message: Taken) -> None:
         with self.lock:
@@ -640,7 +659,7 @@ class Worker(Owner):
             self._since = now
         self._look_by(now + TICK)
         if self._idle:
-            self._work.notify_all()
+            ring(self._waiters)
 
     def tick(self) -> Optional[float]:
         """Send on what should not wait for the task at work."""

@@ -1306,10 +1306,12 @@ class Maps(Case):
         for _ in pool.map(functools.partial(note_and_nap, path, 0.005), itertools.count()):
             break
         gc.collect()
-        time.sleep(0.2)
-        count = len(self.notes(path))
-        time.sleep(0.1)
-        self.assertEqual(len(self.notes(path)), count)
+
+        def is_still():
+            count = len(self.notes(path))
+            time.sleep(0.2)
+            return len(self.notes(path)) == count
+        wait_until(is_still)
 
     def test_a_map_can_be_read_in_another_thread_than_it_was_made_in(self):
         found = []

@@ -219,16 +219,17 @@ class Hosts(harness.AtOnce):
     """Hosts that are this machine, some of them with what calls itself another Python."""
 
     SCRIPT = """
-        import sys
+        import sys, time
         from microscoop import futures
-        def minor(_):
+        def minor(seconds):
+            time.sleep(seconds)         # or one worker might be quick enough for all of them
             return sys.version_info[1]
         if __name__ == "__main__":
             try:
-                print(set(futures.map(lambda x: minor(x), range(20))))
+                print(set(futures.map(lambda x: minor(0), range(20))))
             except Exception as error:
                 print(type(error).__name__, error)
-            print(99 in set(futures.map(minor, range(20))))
+            print(99 in set(futures.map(minor, [0.05] * 9)))
             """
 
     def hosts(self, *others: str, slow: float = 0) -> Any:

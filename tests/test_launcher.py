@@ -632,16 +632,19 @@ if __name__ == "__main__":
         self.assertEqual(harness.Run(["sh", "-c", line]).finish(20)[:2], (2, ""))
 
     def test_a_script_that_closes_what_is_not_its_own_is_told_so(self):
-        result = harness.run("-q", "-n", "1", self.script("""
-            import os, time
-            from microscoop import futures
-            if __name__ == "__main__":
-                futures.submit(abs, 1).result()
-                os.closerange(3, 100)
-                time.sleep(10)
-        """), timeout=9)
-        self.assertEqual((result.status, result.err.count("\n")), (70, 1), result.err)
-        self.assertIn("must not close what it has not opened", result.err)
+        for goes_on in ("time.sleep(10)", "task.result()"):
+            with self.subTest(goes_on):
+                result = harness.run("-q", "-n", "1", self.script(f"""
+                    import os, time
+                    from microscoop import futures
+                    if __name__ == "__main__":
+                        futures.submit(abs, 1).result()
+                        task = futures.submit(time.sleep, 0.2)
+                        os.closerange(3, 100)
+                        {goes_on}
+                """), timeout=9)
+                self.assertEqual((result.status, result.err.count("\n")), (70, 1), result.err)
+                self.assertIn("must not close what it has not opened", result.err)
 
 
 LONG = """
@@ -801,6 +804,106 @@ class CtrlC(harness.TestCase):
                 print([one.result() for one in others] == list(range(len(others))))
             """), timeout=30)
         self.assertEqual((result.out, result.status), ("True\n", 0), result.err)
+
+    def test_and_other_signals_whose_handlers_wait_for_tasks_and_for_threads_that_do(self):
+        result = harness.run("-q", "-n", "3", self.script("""
+            import signal, threading, time
+            from microscoop import futures
+
+            def nap(seconds):
+                time.sleep(seconds)
+                return seconds
+
+            def wait():
+                waited.append(futures.submit(nap, 0.2).result())
+
+            def handle(*_):
+                waited.append(futures.submit(nap, 0.01).result())
+                if thread is not None:
+                    thread.join()
+                else:
+                    another = threading.Thread(target=wait)
+                    another.start()
+                    another.join()
+
+            if __name__ == "__main__":
+                waited = []
+                signal.signal(signal.SIGALRM, handle)
+                for earlier in (True, False):
+                    thread = threading.Thread(target=wait) if earlier else None
+                    if thread is not None:
+                        thread.start()
+                        time.sleep(0.02)
+                    signal.setitimer(signal.ITIMER_REAL, 0.05)
+                    waited.append(futures.submit(nap, 0.3).result())
+                print(sorted(waited))
+            """), timeout=20)
+        self.assertEqual((result.out, result.status), ("[0.01, 0.01, 0.2, 0.2, 0.3, 0.3]\n", 0), result.err)
+
+    def test_and_other_signals_whose_handlers_wait_for_tasks_in_ways_of_their_own(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import os, signal, threading, time
+            from microscoop import futures
+
+            def nap(seconds):
+                time.sleep(seconds)
+                return seconds
+
+            def soon(handler):
+                signal.signal(signal.SIGALRM, lambda *_: handler())
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+            def look():
+                while not task.done():
+                    time.sleep(0.01)
+
+            def hear():
+                called = threading.Event()
+                task.add_done_callback(lambda _: called.set())
+                called.wait()
+
+            def shut_down():
+                thread = threading.Thread(target=futures.shutdown)
+                thread.start()
+                thread.join()
+
+            def leave_handler():
+                soon(lambda: futures.submit(nap, 0).result())
+
+            if __name__ == "__main__":
+                for handler in (look, hear, shut_down):
+                    task = futures.submit(nap, 0.2)
+                    soon(handler)
+                    print(task.result())
+                made = futures.Future()
+                soon(lambda: made.set_result("made"))
+                print(made.result())
+                for _ in range(4):
+                    futures.submit(leave_handler).result()
+                time.sleep(0.2)
+                print(list(futures.map(nap, [0.01] * 8)) == [0.01] * 8)
+            """), timeout=20)
+        self.assertEqual((result.out, result.status), ("0.2\n0.2\n0.2\nmade\nTrue\n", 0), result.err)
+
+    def test_a_wait_deep_in_the_stack_takes_in_nothing_for_which_there_is_no_room(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import sys, time
+            from microscoop import futures
+
+            def wait(depth):
+                return future.result() if not depth else wait(depth - 1)
+
+            if __name__ == "__main__":
+                deepest = sys.getrecursionlimit()
+                for depth in range(deepest - 45, deepest, 2):
+                    future = futures.submit(time.sleep, 0.005)
+                    try:
+                        wait(depth)
+                    except RecursionError:
+                        continue
+                print(futures.submit(abs, -1).result())
+            """), timeout=20)
+        self.assertEqual((result.out, result.status), ("1\n", 0), result.err)
 
     def test_many_that_threads_of_the_script_take(self):
         result = harness.run("-q", "-n", "2", self.script("""

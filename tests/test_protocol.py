@@ -8,13 +8,16 @@ import random
 import select
 import socket
 import struct
+import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, Dict, List, Tuple
 
 from microscoop import broker
-from microscoop.channel import Channel, Frames, Link, framed
+from microscoop.channel import Channel, Frames, framed
+from microscoop.link import Bell, Link
 from microscoop.loop import Loop
 from microscoop.ports import Port
 from microscoop.protocol import (
@@ -312,15 +315,64 @@ class Channels(Pairs):
         self.assertEqual([decode(frame) for frame in channel.receive()], [Idle(1), Unfit(b"why")])
         channel.send(encode(Kill(3)))
         channel.flush()
-        self.assertEqual(link.receive(1), [Kill(3)])
-        self.assertEqual(link.receive(0), [])
+        self.assertTrue(link.attend(1))
+        self.assertEqual(link.receive(), [Kill(3)])
+        self.assertEqual(link.receive(), [])
+        self.assertFalse(link.attend(0))
         for _ in range(100_000):                    # more than a pipe holds
             link.poke()
-        self.assertEqual(link.receive(None), [])
+        self.assertFalse(link.attend(None))
         os.close(os.dup(channel.reader))
         channel.send(b"\xfa")
         channel.flush()
-        self.assertRaises(ProtocolError, link.receive, 1)
+        self.assertTrue(link.attend(None))
+        self.assertRaises(ProtocolError, link.receive)
+
+    @unittest.skipUnless(hasattr(select, "epoll"), "nobody listens without epoll(7)")
+    def test_what_comes_is_for_the_thread_that_listens_and_the_reader_thread_s_again_while_others_wait(self) -> None:
+        channel, theirs = self.channel()
+        theirs.settimeout(None)
+        link = Link(theirs)
+
+        def heard() -> Tuple[bool, bool]:
+            return link.attend(0), link.hear(0)
+
+        self.assertTrue(link.listen())
+        channel.send(encode(Kill(3)))
+        channel.flush()
+        self.assertEqual(heard(), (False, True))
+        self.assertFalse(link.listen())
+        others = [Bell(link) for _ in range(2)]
+        for bell in others:
+            bell.take_out()
+            self.assertEqual(heard(), (True, True))
+        others[0].put_away()
+        self.assertEqual(heard(), (True, True))
+        others[1].put_away()
+        self.assertEqual(heard(), (False, True))
+        link.stop_listening()
+        self.assertTrue(link.attend(0))
+        self.assertEqual(link.receive(), [Kill(3)])
+        self.assertEqual(heard(), (False, False))
+
+    @unittest.skipUnless(hasattr(select, "epoll"), "nobody listens without epoll(7)")
+    def test_a_bell_ends_the_sleep_of_its_thread_or_the_next_whether_that_listens_or_not(self) -> None:
+        for listens in (True, False):
+            _, theirs = self.channel()
+            link = Link(theirs)
+            self.assertTrue(listens or link.listen())
+            bell = Bell(link)
+            bell.ring()                             # say by an object's __del__
+            bell.take_out()
+            began = time.monotonic()
+            for _ in range(3):
+                self.assertFalse(bell.sleep(20))
+                bell.ring()
+            self.assertFalse(bell.sleep(20))
+            threading.Timer(0.01, bell.ring).start()
+            self.assertFalse(bell.sleep(20))
+            self.assertLess(time.monotonic() - began, 10)
+            self.assertFalse(bell.sleep(0.01))
 
 
 class Fuzz(unittest.TestCase):

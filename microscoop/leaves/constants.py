@@ -105,7 +105,7 @@ def getConst(name: str, timeout: float = 0.1) -> Any:
 # What a process knows ------------------------------------------------------------------------------------------------
 
 def told(body: bytes, owner: Owner) -> None:
-    """What the Board has said; in the reader thread."""
+    """What the Board has said; under the owner's lock."""
     said = decode(body)
     if isinstance(said, Const):
         of(owner).hear(said)
@@ -176,7 +176,7 @@ class Constants:
             place = self._owner.streams.offer((number, call, KEPT), data)
         self._owner.link.send(encode(Const(number, call, len(data), digest, int(copy), place, name)))
 
-    # The reader thread
+    # Under the lock of the owner, in whatever thread takes in what comes
 
     def hear(self, message: Const) -> None:
         """Who has the value of a name now; size 0: nobody any more."""

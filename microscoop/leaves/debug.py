@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, List, Optional
+from typing import Any, List
 
-from ..channel import Channel, Link
+from ..channel import Channel
 from ..hooks import Stage, Watcher
+from ..link import Link
 from ..protocol import Message, ProtocolError, Relay, decode
 from ..streams import PLACE
 
@@ -47,8 +48,8 @@ def enter_process(value: object, settings: object) -> None:
             _say(self.name, "->", "launcher", _words(message))
         send(self, *messages)
 
-    def traced_receive(self: Link, seconds: Optional[float]) -> List[Message]:
-        messages = receive(self, seconds)
+    def traced_receive(self: Link) -> List[Message]:
+        messages = receive(self)
         for message in messages:
             _say(self.name, "<-", "launcher", _words(message))
         return messages

@@ -25,10 +25,10 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, O
 from .. import child, futures, options, program, tasks
 from ..__main__ import occupy_standard_descriptors
 from ..calls import Call, ring
-from ..channel import Link
 from ..errors import HostError, Status, UsageError, say
 from ..hosts import total
 from ..job import Job, make_job
+from ..link import Link
 from ..owner import Callbacks, Owner
 from ..workers import flush_output
 
@@ -170,12 +170,16 @@ class Line(Link):
     def close(self) -> None:
         """Give the descriptors back; nobody may use it from now on."""
         self._socket.close()
-        os.close(self._wake)
-        os.close(self._poke)
+        if self._epoll is not None:
+            self._epoll.close()
+        for pipe in (self._wake, self._poke, self._stir, self._rouse):
+            os.close(pipe)
 
 
 class Guest(Owner):
     """An owner in a program that is not ours: that its launcher ends must not end the program."""
+
+    may_listen = False                             # the end of the link is the reader thread's to deal with
 
     def __init__(self, job: Job) -> None:
         ours, theirs = socket.socketpair()
@@ -275,8 +279,10 @@ class Guest(Owner):
 
     # In the reader thread
 
-    def cut_off(self, status: int) -> None:
+    def cut_off(self, status: int, why: str = "") -> None:
         """The launcher has gone, or is to go: whatever is not done will not be."""
+        if why:
+            say(why)
         self._line.end()
         how = _end(self._launcher)
         with self._gate, self.lock:
@@ -284,8 +290,8 @@ class Guest(Owner):
             for entry in [*self.submits.sent.values(), *self.queue, *self.calls.values()]:
                 if not self.is_over(entry):
                     self._give_up_on(entry, _broken(how))
-            self.submits.sent.clear()
-            self.queue.clear()
+            for table in (self.submits.sent, self.calls, self.queue):
+                table.clear()
             self.items = 0
         self._silence.set()
 
