@@ -325,10 +325,10 @@ class _Source:
         nor on when the consumer can go on.  What a batch has goes out as soon as it took long: an input that turns
         slow delays no more than the item it is at."""
         clock = time.monotonic         # looked at after each item: it must cost little
-        began = now = clock()
+        began = clock()
         while self.rows is not None and self.room() > 0:
             rows: List[Any] = []
-            count, enough = min(self.call.count + 1, BATCH, self.room()), now + BATCH_TIME
+            count, enough = min(self.call.count + 1, BATCH, self.room()), clock() + BATCH_TIME
             try:
                 for row in islice(self.rows, count):
                     rows.append(row)

@@ -115,7 +115,7 @@ def hold(gate, value=None):
     folder = os.path.dirname(gate)
     if os.path.exists(folder):
         note(gate + ".held", os.getpid())
-    limit = time.monotonic() + LIMIT
+    limit = time.monotonic() + 2 * LIMIT  # so that the stacks of a case that lasts too long show it
     while not os.path.exists(gate) and os.path.exists(folder) and time.monotonic() < limit:
         time.sleep(0.002)
     return value
@@ -1273,6 +1273,7 @@ class Maps(Case):
                 self.open_gate(shut)
                 self.assertEqual(list(results), [2])
 
+    @unittest.skipIf(WORKERS < 2, "on a loaded machine a worker may have given items back that nobody else can run")
     def test_quick_results_are_not_held_back_by_a_slow_item_behind_them(self):
         gate = self.gate()
         results = pool.map(hold_if_any, [""] * 3000 + [gate])
@@ -1637,8 +1638,11 @@ class TooSlow(AssertionError):
 
 def _stop_case(*_):
     import harness  # only in the origin of a run under test, and only when it is needed
-    faulthandler.dump_traceback(all_threads=True)
-    raise TooSlow(f"lasted over {LIMIT} s; the stacks of the other processes:\n{harness.stacks()}")
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        mine = file.read()
+    raise TooSlow(f"lasted over {LIMIT} s; the stacks of this process:\n{mine}\nof the others:\n{harness.stacks()}")
 
 
 class Report(unittest.TestResult):
