@@ -73,8 +73,8 @@ class Child:
     def begun(self) -> List[Begun]:
         """The items that it is on, or was when it died."""
         with memoryview(self.note) as raw, raw.cast("Q") as numbers:
-            return [tuple(numbers[i:i + 3])  # type: ignore[misc]
-                    for i in range(0, len(numbers) - 2, 3) if numbers[i]]
+            return [(owner, call, first + place)
+                    for owner, call, first, place in zip(*[iter(numbers)] * 4) if owner]
 
     def end(self) -> None:
         """SIGKILL for it, which was not reaped yet, and for its group if it leads one."""

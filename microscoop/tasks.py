@@ -209,11 +209,6 @@ def outcome(value: Any) -> Any:
     return value if type(value) in ATOMS else (pack(value, "the result"),)
 
 
-def results(outcomes: List[Any]) -> Sequence[Any]:
-    """The outcomes of a run of items, as they are pickled: a list only if it is one of atoms."""
-    return outcomes if ATOMS.issuperset(map(type, outcomes)) else tuple(outcomes)
-
-
 class Outcomes:
     """A run of outcomes that lie elsewhere: has a length, and can be iterated."""
 

@@ -38,6 +38,7 @@ from .streams import opened
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
 WORTH = 20                 # so much work is worth the messages of giving it away: log2 of nanoseconds, 1 ms
+MANY = 10_000              # items: blocks of more are rare
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
 LIBC_STDOUT = "__stdoutp" if sys.platform == "darwin" else "stdout"
@@ -60,16 +61,17 @@ def flush_output() -> None:
 
 
 class Run:
-    """A block at work; its thread appends to `done` and other threads may cut `numbers` short."""
-    __slots__ = ("block", "numbers", "done", "sent", "since", "began", "ended", "due", "beneath", "note", "slot",
-                 "home")
+    """A block at work; its thread appends to `done` and other threads may cut `places` short."""
+    __slots__ = ("block", "places", "done", "packed", "sent", "since", "began", "ended", "due", "beneath", "note",
+                 "slot", "home")
 
     def __init__(self, block: Block, home: bool = False) -> None:
         self.block = block
         self.home = home                           # our own items, run here: their outcomes go straight to the call
         self.beneath: object = None                # the task on top of which it runs
-        self.numbers: List[int] = []               # none before the function is there
+        self.places: List[int] = []                # of the items, from 0; none before the function is there
         self.done: List[Any] = []
+        self.packed = False                        # not all of that are atoms
         self.sent = 0                              # of done
         self.since = self.began = time.perf_counter_ns()
         self.ended = 0                             # when the last item did: what follows is no part of its time
@@ -79,16 +81,30 @@ class Run:
     def rest(self) -> Optional[Tuple[int, int]]:
         """Cut off what was not begun: (first, count), or None.
 
-        The thread at work goes through `numbers` by index, so shortening it is enough; what it has begun by then is at
+        The thread at work goes through `places` by index, so shortening it is enough; what it has begun by then is at
         most the item after those in `done`.
         """
-        del self.numbers[len(self.done) + 1:]
-        first = self.block.first + max(len(self.numbers), len(self.done) + 1)
+        del self.places[len(self.done) + 1:]
+        first = self.block.first + max(len(self.places), len(self.done) + 1)
         count = self.block.first + self.block.items - first
         if count <= 0:
             return None
         self.block = self.block._replace(items=self.block.items - count)
         return first, count
+
+    def item(self) -> int:
+        """The one at work, as it is noted."""
+        return int(self.note[self.slot + 2] + self.note[self.slot + 3])
+
+    def outcomes(self, count: int) -> Sequence[Any]:
+        """The next ones to be sent, so many, as they are pickled: a list only if those are atoms."""
+        part = self.done[self.sent:self.sent + count]
+        return tuple(part) if self.packed else part
+
+    def add(self, outcome: Any) -> None:
+        """Another one, of any kind."""
+        self.packed = True
+        self.done.append(outcome)
 
 
 def _patience(block: Block) -> int:
@@ -126,8 +142,9 @@ class Worker(Owner):
         self._unguarded = threading.Condition(self.lock)
         self.before_results: List[Callable[[], None]] = [flush_output]
         self.remarks: Deque[Remark] = deque()      # of leaves: they go with the next outcomes
-        self._note = note                          # shared with the agent: owner, call, item for each slot
-        self._slots = list(range(0, len(note) - 2, 3))
+        self._note = note                          # shared with the agent: owner, call, first item, place for each slot
+        self._slots = [*range(0, len(note) - 3, 4)]
+        self._counted: List[int] = []              # 0, 1, 2 ... as far as a block has needed
         self._inbox: Deque[Block] = deque()
         self._received = 0                         # blocks
         self._runs: List[Run] = []
@@ -154,7 +171,7 @@ class Worker(Owner):
         """In a process that was forked with this in it: be its worker from now on."""
         self.number = self.streams.number = number
         self.where, self._note, self._pid, self._main = where, note, os.getpid(), threading.get_ident()
-        self._slots = list(range(0, len(note) - 2, 3))
+        self._slots = [*range(0, len(note) - 3, 4)]
         self.harmless = handlers()                 # the agent's
 
     def start(self) -> None:
@@ -482,7 +499,7 @@ class Worker(Owner):
         """A block that a thread takes: it counts from this moment on, lest we say that there is none; and the reader
         thread can send on or give back what it should not keep.  The lock is held."""
         self._runs.append(run)
-        run.note = self._note if self._slots else memoryview(array("Q", [0] * 3))
+        run.note = self._note if self._slots else memoryview(array("Q", [0] * 4))
         run.slot = self._slots.pop() if self._slots else 0
         if run.block.items > 1:
             self._look_by(run.due)
@@ -499,7 +516,7 @@ class Worker(Owner):
     def _work_on(self, run: Run) -> None:
         """Run the items of a block, front to back."""
         block, note, at = run.block, run.note, run.slot
-        note[at + 1], note[at + 2], note[at] = block.call, block.first, block.owner
+        note[at + 1], note[at + 2], note[at + 3], note[at] = block.call, block.first, 0, block.owner
         try:
             apart = self._functions[block.owner, block.call] if block.function else None
             function, columns = tasks.opened(block.body, apart)
@@ -508,6 +525,7 @@ class Worker(Owner):
         except BaseException as error:             # of rebuilding the function: the outcome of every item
             failures = [self.failure(error, "item %d" % i) for i in range(block.first, block.first + block.items)]
             with self.lock:                        # `rest` may have cut it meanwhile
+                run.packed = True
                 run.done.extend(failures[:run.block.items])
         else:
             while not self._is_done(run):
@@ -515,38 +533,48 @@ class Worker(Owner):
             run.ended = time.perf_counter_ns()
 
     def _is_done(self, run: Run) -> bool:
-        """Whether each item that the block still has is done; `rest` may have cut the numbers for items that it then
+        """Whether each item that the block still has is done; `rest` may have cut the places for items that it then
         saw had begun."""
         with self.lock:
             done = len(run.done) >= run.block.items
-            run.numbers = [] if done else list(range(run.block.first, run.block.first + run.block.items))
+            run.places = [] if done else self._count(run.block.items)
             return done
 
+    def _count(self, items: int) -> List[int]:
+        """The numbers from 0 on; those that a usual block needs are kept."""
+        if items > MANY:
+            return list(range(items))
+        self._counted.extend(range(len(self._counted), items))
+        return self._counted[:items]
+
     def _loop(self, run: Run, function: Callable[..., Any], columns: Sequence[tasks.Column]) -> None:
-        numbers, done, note, at = run.numbers, run.done, run.note, run.slot + 2
+        places, done, note, at = run.places, run.done, run.note, run.slot + 3
         append, atoms, outcome = done.append, tasks.ATOMS, tasks.outcome
         plain = not any(isinstance(column, tuple) for column in columns)
 
-        def noting(number: int) -> int:
-            note[at] = number
-            return number
+        def noting(place: int) -> int:
+            note[at] = place
+            return place
 
         run.since = time.perf_counter_ns()
-        while len(done) < len(numbers):
-            left = islice(numbers, len(done), None)
+        while len(done) < len(places):
+            left = islice(places, len(done), None)
             try:
-                # Where arguments must be rebuilt the number is noted before that: a death in there is that item's.
+                # Where arguments must be rebuilt the place is noted before that: a death in there is that item's.
                 for note[at], arguments in zip(left if plain else map(noting, left),
                                                tasks.arguments(columns, len(done))):
                     value = function(*arguments)
-                    append(value if type(value) in atoms else outcome(value))
-                if len(done) < len(numbers):
+                    if type(value) in atoms:
+                        append(value)
+                    else:
+                        run.add(outcome(value))
+                if len(done) < len(places):
                     raise RuntimeError("StopIteration came from rebuilding an argument")
             except BaseException as error:         # whatever a task raises is its outcome
                 self._leave_if_forked(error)
                 what = tasks.submitted(error) if not run.block.call else "item %d of %s" % (
                     run.block.first + len(done), tasks.named(function))
-                append(self.failure(error, what))
+                run.add(self.failure(error, what))
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         """An error of a task as it travels; what: the task, or its item."""
@@ -569,23 +597,23 @@ class Worker(Owner):
                 self.link.send(*remarks)
             return
         now = run.ended or time.perf_counter_ns()
-        part, first = run.done[run.sent:run.sent + count], run.block.first + run.sent
+        part, first = run.outcomes(count), run.block.first + run.sent
         run.sent += count
         spent, run.since = max(now - run.since, 1), now
         if run.home:
             self._bring_home(run.block.call, first, part, spent)
             return
         result = self.streams.fit(Result(run.block.owner, run.block.call, first, count, spent, self.number, 0, b"",
-                                         self.streams.pickled(tasks.results(part))))
+                                         self.streams.pickled(part)))
         at_rest = last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident()
         self.link.send(*remarks, result, *([self._rest()] if at_rest else ()))
 
-    def _bring_home(self, number: int, first: int, outcomes: List[Any], spent: int) -> None:
+    def _bring_home(self, number: int, first: int, outcomes: Sequence[Any], spent: int) -> None:
         """Outcomes of our own items are where they belong, unless nobody wants them any more; the lock is held."""
         call = self.calls.get(number)
         if call is not None:
             self._flying -= len(outcomes)
-            call.arrive(first, tasks.results(outcomes), len(outcomes), spent)
+            call.arrive(first, outcomes, len(outcomes), spent)
 
     # What comes, and what is due
 

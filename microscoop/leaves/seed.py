@@ -67,7 +67,7 @@ class Seeded(Dressed):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         task: Any = futures._owner().task()
         of_map = isinstance(task, Run) and task.block.call         # else it is a task that was submitted: item 0
-        return self._run(task.note[task.slot + 2] if of_map else 0, *args, **kwargs)
+        return self._run(task.item() if of_map else 0, *args, **kwargs)
 
     def at(self, item: int) -> Callable[..., Any]:
         return partial(self._run, item)
