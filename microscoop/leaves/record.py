@@ -230,7 +230,7 @@ class Clerk:
     def end_of_block(self) -> None:
         """Note the last items of the block that this thread is through with; say what is noted."""
         pages = self._pages()
-        while pages and len(pages[-1].run.done) >= len(pages[-1].run.numbers):
+        while pages and len(pages[-1].run.done) >= len(pages[-1].run.places):
             page = pages.pop()
             self._rest(page, len(page.run.done), clock())
         if not pages or clock() - self._sent > OFTEN:
