@@ -82,6 +82,10 @@ class Call:
                          if any(map(tasks.failed, tasks.outcomes(data)))}
         self.unread = unfinished and not self.begun
 
+    def has_ended(self) -> bool:
+        """Whether all its outcomes are in, and nobody can take them."""
+        return self._abandoned and not self.open
+
     def is_spent(self) -> bool:
         """Whether nobody can want anything of it any more, the user included."""
         return self._abandoned and not (self.open or self.outcomes or self.unread)

@@ -234,9 +234,9 @@ class Future:
         """The outcome is in; called by the owner, under its lock."""
         if self.record is not None:
             self.record.keep(0, [(self.task,)], (entry,))
-        if tasks.failed(entry):
-            self._owner.unread[self.serial] = self
         self.entry = entry
+        if tasks.failed(entry):
+            self._owner.keep_unread(self)
         self._end("FINISHED")
 
     def _end(self, state: str) -> None:

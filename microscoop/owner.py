@@ -66,6 +66,19 @@ def _go_down(frames: int) -> None:
         _go_down(frames - 1)
 
 
+def complaint(entry: tasks.Failure) -> str:
+    """What stderr is told of an error that nobody has looked at."""
+    _, kind, said, text = entry
+    return "microscoop: nobody looked at this error of a task:\n" + (text or kind + ": " + said)
+
+
+def complaints(call: Call) -> List[str]:
+    """The same of a call: of its errors, and of an input that was not read to its end."""
+    never = "microscoop: a map over an input without a length was never read: it ran for %d items" % call.count
+    errors = [entry for data in list(call.outcomes.values()) for entry in tasks.outcomes(data) if tasks.failed(entry)]
+    return [never] * (call.unread or not (call.whole or call.begun)) + [complaint(entry) for entry in errors]
+
+
 def handlers() -> List[Any]:
     """Those of signals, which are called in the main thread."""
     return [*filter(callable, map(getsignal, range(1, NSIG)))]
@@ -155,6 +168,7 @@ class Owner:
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
         self._callbacks: Optional[Callbacks] = None
+        self._owed = 0                             # callbacks that have not run yet
         self._credit = 0
         self._told = False                         # the broker knows that we need credit
         self._said = 0                             # the surplus that it knows of
@@ -329,7 +343,14 @@ class Owner:
         """Run a callback, in the one thread for them; the lock is held."""
         if self._callbacks is None:
             self._callbacks = Callbacks()
+        self._owed += 1
         self._callbacks.add(function, future)
+        self._callbacks.add(self.called_back, None)
+
+    def called_back(self, _: object) -> None:
+        """A callback has run; in their thread."""
+        with self.lock:
+            self._owed -= 1
 
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
@@ -363,18 +384,18 @@ class Owner:
                 self._silence.wait()
                 self._quiet = pushes
 
+    def keep_unread(self, future: Any) -> None:
+        """It has ended with an error, which somebody may look at; the lock is held."""
+        self.unread[future.serial] = future
+
     def report(self) -> None:
         """Tell stderr what nobody has looked at: errors, and inputs that were not read to their end."""
         with self.lock:
             self.do_later()
             entries, calls = [future.entry for future in list(self.unread.values())], list(self.calls.values())
-        for call in calls:
-            if call.unread or not (call.whole or call.begun):
-                say("microscoop: a map over an input without a length was never read: it ran for %d items" % call.count)
-            for data in list(call.outcomes.values()):
-                entries += filter(tasks.failed, tasks.outcomes(data))
-        for _, kind, said, text in filter(None, entries):      # daemon threads of the user's still look at some
-            say("microscoop: nobody looked at this error of a task:\n" + (text or kind + ": " + said))
+        unread = [complaint(entry) for entry in entries if entry is not None]  # daemon threads still look at some
+        for text in unread + [text for call in calls for text in complaints(call)]:
+            say(text)
 
     # Blocks out
 

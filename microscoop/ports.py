@@ -63,7 +63,7 @@ class Port:
             self._said(self.process, frame)
 
     def _take_in_lines(self, whole: bool = True) -> None:
-        """What it has written so far: `whole` lines only, or the unfinished last one too.
+        """What it has written so far: `whole` lines only, or the unfinished last one too, as it is where a pipe ends.
 
         A line longer than LINE_LIMIT comes in parts."""
         for pipe, stream in list(self._pipes.items()):
@@ -75,7 +75,7 @@ class Port:
                 if not data:
                     self._close(pipe)
             text = self._tails[stream] + data
-            cut = text.rfind(b"\n") + 1 if whole else len(text)
+            cut = text.rfind(b"\n") + 1 if whole and pipe in self._pipes else len(text)
             if not cut and len(text) > LINE_LIMIT:
                 cut = len(text)
             self._tails[stream] = text[cut:]

@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 from . import tasks, workers
 from .calls import Call
+from .owner import Owner
 from .protocol import Message
 from .workers import DEEP, Worker
 
@@ -86,6 +87,8 @@ class Serial(Worker):
         if self._here.signalled and isinstance(error, KeyboardInterrupt):
             self._here.interrupted = True
         return super().failure(error, what)
+
+    keep_unread, _tidy = Owner.keep_unread, Owner._tidy    # `report` is called at the end, as in the origin
 
     def pushed(self) -> None:
         return                                     # the pushing thread runs it itself

@@ -20,6 +20,7 @@ import pickle
 import sys
 import threading
 import time
+import weakref
 from _thread import start_new_thread
 from array import array
 from collections import deque
@@ -29,11 +30,12 @@ from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, O
 
 from . import tasks
 from .calls import MOST_TIME, Call, ring
-from .errors import Status, exit_status, show
+from .errors import Status, exit_status, say, show
 from .link import Bell, Link
-from .owner import Owner, handlers, is_deep
+from .owner import Owner, complaint, complaints, handlers, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .streams import opened
+from .submits import Submits
 
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
@@ -191,6 +193,7 @@ class Worker(Owner):
                 work = self._next(me)
                 self._busy += 1
             self._perform(work)
+            work = None                            # nobody else may hold this future any more
 
     def _next(self, me: int) -> Any:
         """The next Run or Future for this thread, once it has the turn; the lock is held."""
@@ -204,6 +207,8 @@ class Worker(Owner):
                 self._turn.notify_all()
             elif self._inbox or self.queue:
                 return self._take_work()
+            elif self._later:
+                self.do_later()
             else:
                 self._until = 0
                 if not self._idle:
@@ -258,7 +263,7 @@ class Worker(Owner):
         return Idle(idle, 0 if self.streams.expects(Block) else self._received)
 
     def _is_done_with_all(self) -> bool:
-        return not (self._runs or self._futures or self._flying or self.items)
+        return not (self._runs or self._futures or self._flying or self.items or self._owed)
 
     def _tell_done(self) -> None:
         """The last that slept or was out has ended; the lock is held."""
@@ -328,6 +333,33 @@ class Worker(Owner):
         """A task that calls `shutdown` waits for what it has submitted itself; others may wait for it."""
         task = self.task()
         return [entry for entry in super().unfinished() if task is None or entry.parent is task]
+
+    # What nobody looks at
+
+    def called_back(self, _: object) -> None:
+        with self.lock:
+            self._owed -= 1
+            self._tell_done()
+
+    def keep_unread(self, future: Any) -> None:
+        """As soon as its last holder lets go of it, nobody can look at its error any more."""
+        serial, entry = future.serial, future.entry
+
+        def complain() -> None:
+            del self.unread[serial]
+            self._say(complaint(entry))
+        self.unread[serial] = weakref.ref(future, lambda _: self.later(complain))
+
+    def _tidy(self, call: Union[Call, Submits]) -> None:
+        if isinstance(call, Call) and call.has_ended() and call.number in self.calls:
+            for text in complaints(call):
+                self._say(text)
+            call.outcomes, call.unread = {}, False
+        super()._tidy(call)
+
+    def _say(self, text: str) -> None:
+        """Tell stderr, in the thread for callbacks: it may be an object of the user's.  The lock is held."""
+        self.call_back(say, text)
 
     def hear_quiet(self) -> None:
         """A task that calls `shutdown` waits for what this process submitted; others are not its affair."""
@@ -508,6 +540,7 @@ class Worker(Owner):
     def _strike_off(self, run: Run, last: bool) -> None:
         """A block has ended, the last that this thread had to do; the lock is held."""
         self._runs.remove(run)
+        self.do_later()                            # what its task has left behind, before we say that all is done
         self._flush(run, last)
         run.note[run.slot] = 0                     # not before: to pack and send outcomes is part of the task
         if run.note is self._note:
@@ -614,6 +647,7 @@ class Worker(Owner):
         if call is not None:
             self._flying -= len(outcomes)
             call.arrive(first, outcomes, len(outcomes), spent)
+            self._tidy(call)
 
     # What comes, and what is due
 

@@ -47,6 +47,20 @@ class Case(harness.TestCase):
 
 
 class Workers(Case, harness.AtOnce):
+    def test_the_unfinished_line_that_a_dead_worker_has_printed_comes_out(self):
+        result = self.go("""
+def task(way):
+    print("last words,", flush=True, end="")
+    if way == "close":
+        os.close(1)
+        return way
+    die(way)
+if __name__ == "__main__":
+    for way in "exit", "kill", "close":
+        outcome(futures.submit(task, way))
+""", "--retries", "0", n=1)
+        self.assertEqual((result.status, result.out), (0, 3 * "last words,"), result.err)
+
     def test_an_item_whose_worker_dies_once_is_run_again_and_nothing_is_lost(self):
         cases = [(how, n) for how in ("exit", "kill") for n in (1, 3)]
         results = harness.at_once(lambda case: self.go("""

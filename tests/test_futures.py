@@ -192,6 +192,60 @@ if __name__ == "__main__":
 """, self.notes())
         self.assertEqual(self.path.read_text().split(), ["1", "2"])
 
+    def test_callbacks_of_what_tasks_have_submitted_are_run_too(self):
+        for n in 1, 3:
+            result = self.go("""
+import time
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+def tell(future):
+    nap(0.1)
+    print("called", future.result())
+def submit_more(future):
+    futures.submit(nap, 0.03).add_done_callback(tell)
+def task(function):
+    futures.submit(nap, 0.02).add_done_callback(function)
+if __name__ == "__main__":
+    print(len(list(futures.map(task, [tell, tell, submit_more]))))
+""", n=n)
+            self.assertEqual(sorted(result.out.splitlines()), ["3", "called 0.02", "called 0.02", "called 0.03"])
+            self.assertEqual((result.status, result.err), (0, ""))
+
+    def test_errors_that_no_task_has_read_go_to_stderr_and_change_no_status(self):
+        for n in 1, 3:
+            result = self.go("""
+def fail(text):
+    raise ValueError(text)
+def read(text):
+    try:
+        futures.submit(fail, text).result()
+    except ValueError:
+        futures.submit(fail, text).exception()
+def unread(way):
+    if way == "submitted":
+        futures.submit(fail, way)
+    elif way == "waited for":
+        futures.wait([futures.submit(fail, way)])
+    elif way == "kept":
+        unread.kept = futures.submit(fail, "was read later")
+    elif way == "read":
+        unread.kept.exception()
+    else:
+        futures.map(fail, [way] if way == "a list" else iter([way]))
+if __name__ == "__main__":
+    futures.submit(read, "was read").result()
+    for way in "submitted", "waited for", "a list", "an iterator":
+        futures.submit(unread, way).result()
+    if sys.argv[1] == "1":
+        futures.submit(unread, "kept").result(), futures.submit(unread, "read").result()
+    print("fine")
+""", str(n), n=n)
+            self.assert_ended(result, "fine\n")
+            for text in ("submitted", "waited for", "a list", "an iterator"):
+                self.assertEqual(result.err.count("\nValueError: " + text), 1, result.err)
+            self.assertEqual(result.err.count("nobody looked"), 4, result.err)
+
     def test_errors_that_nobody_read_go_to_stderr_and_change_no_status(self):
         result = self.go("""
 def fail(text):
