@@ -130,6 +130,7 @@ def worker(settings: Settings, prepared: Prepared, number: int, sock: socket.soc
     if settings.nice:
         os.nice(settings.nice)
     sys.argv[:], sys.path[:] = settings.argv, prepared.path
+    os.register_at_fork(after_in_child=me.let_go)
     os.register_at_fork(after_in_child=me.streams.close)
     futures.enter(Loading(where, settings.workers))
     hooks.call("enter_process", settings.leaves, settings)

@@ -101,7 +101,7 @@ class Section:
         self._rounds = 0                           # how often they were handed back
 
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
+        if threading.get_ident() == self._main and not self._is_owned():
             try:
                 self._put_off()
             except BaseException:                  # of a handler that was not put off yet
@@ -111,13 +111,20 @@ class Section:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        if threading.get_ident() == self._main and not self._lock._is_owned():  # type: ignore[attr-defined]
+        if threading.get_ident() == self._main and not self._is_owned():
             self._hand_back()
 
     def let_go(self) -> None:
-        """In a child that a thread of the script's has forked: its signals are its own."""
+        """In a child that a thread of the script's has forked: its signals are its own, and no other thread is there
+        that could release the lock."""
+        if not self._is_owned():
+            self._lock = threading.RLock()
         self._noted.clear()
         self._hand_back()
+
+    def _is_owned(self) -> bool:
+        """As an RLock's: by the calling thread."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
     def _put_off(self) -> None:
         rounds = -1
@@ -144,6 +151,19 @@ class Section:
         except BaseException:                      # of a handler: the others are handed back all the same
             self._hand_back()
             raise
+
+
+class Silence:
+    """That no task is left anywhere, for `sleep` to watch."""
+
+    def __init__(self) -> None:
+        self.waiters: List[Bell] = []
+        self.has_come = False
+
+    def come(self) -> None:
+        """It was said; the owner's lock is held."""
+        self.has_come = True
+        ring(self.waiters)
 
 
 class Owner:
@@ -175,20 +195,25 @@ class Owner:
         self._flying = 0                           # items sent, outcomes not in
         self._serials = itertools.count(1)         # of calls and of futures
         self._pushes = self._quiet = 0             # how often there was something new; up to which of them all is done
-        self._silence, self._hearing = threading.Event(), threading.Lock()
+        self._silence, self._hearing = Silence(), threading.Lock()
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
         self.leaves: Dict[str, Any] = {}           # what they keep here, by their names
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
-            Remark: self._tell_leaf, Quiet: lambda message: self._silence.set()}
+            Remark: self._tell_leaf, Quiet: lambda message: self._silence.come()}
         self._reader: Any = None                   # a thread, once it runs
 
     def start(self) -> None:
         """Begin to take in what comes, if that has not begun yet."""
         if self._reader is None:
-            reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
-            reader.start()                         # raises RuntimeError where there may be no more threads
+            self._reader = True                    # first: a garbage collection meanwhile may lead here again
+            try:
+                reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
+                reader.start()
+            except RuntimeError:                   # there may be no more threads
+                self._reader = None
+                raise
             self._reader = reader
 
     # Called by the user's threads
@@ -208,6 +233,7 @@ class Owner:
     def push(self, entry: Any, columns: Sequence[tasks.Column] = ()) -> None:
         """A new future, or a call with these new items."""
         is_deep()                                  # raises where the stack is nearly full
+        self._refuse_in_between()
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
             self._pushes += 1
@@ -228,6 +254,12 @@ class Owner:
                 self.items += 1
             self.pushed()
 
+    def _refuse_in_between(self) -> None:
+        """A garbage collection may call a `__del__` between two of our steps, where all is half done."""
+        if self.lock._is_owned():
+            raise RuntimeError("a garbage collection called this in the midst of our own work: a `__del__` must "
+                               "neither submit nor wait")
+
     def _recorded(self, entry: Any, columns: Sequence[tasks.Column]) -> Any:
         """The outcomes that are known already: first item, outcomes."""
         return entry.record.known(entry.count, columns) if columns else entry.record.known(0, [(entry.task,)])
@@ -242,24 +274,38 @@ class Owner:
 
     def sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float] = None) -> bool:
         """The same, and nothing else meanwhile, in a worker neither: for what does not take long."""
+        self._refuse_in_between()
         limit = None if timeout is None else time.monotonic() + timeout
         bell, come, left = Bell(self.link, self.may_listen and self.is_undisturbed()), False, timeout
         for thing in watched:
             thing.waiters.append(bell)             # lists change in one step: no lock for that
         try:
-            while not self._may_wake(ready, bell, come):
-                if limit is not None:
-                    left = min(limit - time.monotonic(), threading.TIMEOUT_MAX)
-                    if left <= 0:
-                        return False
-                come = bell.sleep(left)
-            return True
+            try:
+                while not self._may_wake(ready, bell, come):
+                    if limit is not None:
+                        left = min(limit - time.monotonic(), threading.TIMEOUT_MAX)
+                        if left <= 0:
+                            return False
+                    come = bell.sleep(left)
+                return True
+            finally:
+                self._take_back(bell, watched)
         finally:
-            for thing in watched:
-                thing.waiters.remove(bell)
+            if bell.is_out:                        # Ctrl-C before the first step of that
+                self._take_back(bell, watched)
+
+    def _take_back(self, bell: Bell, watched: Tuple[Any, ...]) -> None:
+        """Nobody sleeps by it any more; whatever a handler raises meanwhile: else nobody might listen again."""
+        try:
             if bell.is_out:                        # an exception, or time is up
                 with self.lock:
                     bell.put_away()
+            for thing in watched:
+                if bell in thing.waiters:
+                    thing.waiters.remove(bell)
+        except BaseException:
+            self._take_back(bell, watched)
+            raise
 
     def _may_wake(self, ready: Callable[[], bool], bell: Bell, come: bool) -> bool:
         """Take in what has come; whether that was what it slept for; else its bell is out."""
@@ -379,9 +425,9 @@ class Owner:
             pushes = self._pushes
             if pushes > self._quiet:               # else nothing was submitted since it was quiet
                 with self.lock:
-                    self._silence.clear()
+                    self._silence.has_come = False
                     self.link.send(Quiet())
-                self._silence.wait()
+                self.sleep(lambda: self._silence.has_come, (self._silence,))
                 self._quiet = pushes
 
     def keep_unread(self, future: Any) -> None:

@@ -176,6 +176,11 @@ class Worker(Owner):
         self._slots = [*range(0, len(note) - 3, 4)]
         self.harmless = handlers()                 # the agent's
 
+    def let_go(self) -> None:
+        """In a child that a task has forked: no other thread is there that could release the lock."""
+        if not self.lock._is_owned():
+            self.lock = threading.RLock()
+
     def start(self) -> None:
         """As Owner.start, but no Thread of `threading`: that takes some 30 pages more, and waits until it runs."""
         self._reader = start_new_thread(self._read, ())

@@ -468,6 +468,39 @@ if __name__ == "__main__":
         """), timeout=15)
         self.assertEqual(result, (0, "1 [3, 2, 1]\n", ""))
 
+    def test_a_fork_ends_and_may_cancel_whatever_another_thread_was_at(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+            import os, threading, time
+            from microscoop import futures
+
+            def fork_meanwhile(function):
+                taken, leave = threading.Event(), threading.Event()
+                def hold():
+                    with futures.current().lock:
+                        taken.set()
+                        leave.wait()
+                threading.Thread(target=hold).start()
+                taken.wait()
+                child = os.fork()
+                if not child:
+                    return function()
+                leave.set()
+                limit = time.monotonic() + 5
+                while time.monotonic() < limit:
+                    if os.waitpid(child, os.WNOHANG)[0]:
+                        return "it has ended"
+                    time.sleep(0.01)
+                os.kill(child, 9)
+                return "it has not"
+
+            if __name__ == "__main__":
+                print(*futures.map(fork_meanwhile, [int, int]), sep="\\n")
+                first = futures.submit(time.sleep, 0.2)
+                second = futures.submit(abs, -1)
+                print(fork_meanwhile(lambda: os._exit(second.cancel())), second.result(), first.result())
+            """), timeout=20)
+        self.assertEqual(result[:2], (0, "it has ended\nit has ended\nit has ended 1 None\n"), result.err)
+
     def test_the_child_of_a_task_that_forks_ends_with_that_task_however_deep_it_lies(self):
         result = harness.run("-q", "-n", "1", self.script("""
             import os
@@ -839,6 +872,30 @@ class CtrlC(harness.TestCase):
                 print(sorted(waited))
             """), timeout=20)
         self.assertEqual((result.out, result.status), ("[0.01, 0.01, 0.2, 0.2, 0.3, 0.3]\n", 0), result.err)
+
+    def test_that_comes_as_a_wait_ends_and_the_next_ones_end_as_well(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import signal, threading, time
+            from microscoop import futures
+
+            class Late(list):
+                def remove(self, bell):                # it comes just here
+                    super().remove(bell)
+                    signal.raise_signal(signal.SIGINT)
+
+            if __name__ == "__main__":
+                task = futures.submit(time.sleep, 0.2)
+                task.waiters = Late()
+                try:
+                    task.result(0.05)
+                except KeyboardInterrupt:
+                    print("caught")
+                task.waiters = []
+                called = threading.Event()
+                futures.submit(abs, -1).add_done_callback(lambda _: called.set())
+                print(called.wait(5))
+            """), timeout=20)
+        self.assertEqual(result, (0, "caught\nTrue\n", ""))
 
     def test_and_other_signals_whose_handlers_wait_for_tasks_in_ways_of_their_own(self):
         result = harness.run("-q", "-n", "2", self.script("""

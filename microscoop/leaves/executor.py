@@ -293,7 +293,7 @@ class Guest(Owner):
             for table in (self.submits.sent, self.calls, self.queue):
                 table.clear()
             self.items = 0
-        self._silence.set()
+            self._silence.come()
 
     def _give_up_on(self, entry: Any, error: Exception) -> None:
         if isinstance(entry, Call):
