@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
 from . import hooks, program
@@ -34,6 +34,8 @@ def pickled(value: Any, function: Any = None) -> bytes:
 
     function: the one that is to be run, if it is only a part of the value.  Raises what pickling raises."""
     try:
+        if is_lost(value if function is None else function):
+            raise pickle.PicklingError("its class does not have it under its name")
         data = pickle.dumps(value, PROTOCOL)
     except Exception:                              # of any kind: perhaps it can go by value
         byvalue = hooks.leaf("byvalue")
@@ -48,6 +50,23 @@ def pickled(value: Any, function: Any = None) -> bytes:
     unsure = function is not None and not ours.is_sure_of(function)
     byvalue = hooks.leaf("byvalue") if unsure or ours.mixed and b"__main__" in data else None
     return data if byvalue is None else bytes(byvalue.checked(value, data, unsure))
+
+
+def is_lost(function: Any) -> bool:
+    """Whether it is a bound method, or made of one, that unpickling would not find: a pickle has the name of its
+    function, as it stands in the `def`, and not the one that its class has it under."""
+    while isinstance(function, (partial, Dressing)):
+        function = function.func
+    if type(function) is not MethodType:
+        return False
+    bound, inner = function.__self__, function.__func__
+    found = program.attribute(bound if isinstance(bound, type) else type(bound), getattr(inner, "__name__", ""))
+    return found is not inner and program.attribute(found, "__func__") is not inner
+
+
+class Dressing:
+    """What is submitted instead of a function, `func`."""
+    func: Any
 
 
 def dumps(value: Any) -> bytes:
@@ -107,6 +126,7 @@ def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
             yield " (%s), its variable %s" % (value.__qualname__, name), part
     elif bound is not None and not isinstance(bound, type(sys)):
         yield ".__self__", bound
+        yield ".__func__", program.attribute(value, "__func__")
     elif isinstance(value, partial):
         yield ".func", value.func
         yield ".args", value.args

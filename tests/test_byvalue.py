@@ -134,6 +134,71 @@ tree 30
 own copy {2} [0]
 """
 
+METHODS = TOP + """
+import types
+
+def undressed(function):
+    def wrapper(self, x):
+        return function(self, x) + 100
+    return wrapper
+
+class Made:
+    def __init__(self, function):
+        self.function = function
+    def __get__(self, value, kind):
+        return self if value is None else types.MethodType(self.function, value)
+
+class Base:
+    def __init__(self, k):
+        self.k = k
+    def __work(self, x):
+        return x + self.k
+    def based(self):
+        return m(self.__work, [1])
+    def over(self, x):
+        return -x
+
+class Derived(Base):
+    def __work(self, x):
+        return super().over(x)
+    @classmethod
+    def __made(cls, x):
+        return cls.__name__ * x
+    @undressed
+    def dressed(self, x):
+        return super().over(x)
+    @Made
+    def made(self, x):
+        return super().over(x)
+    function = lambda self, x: x * self.k
+    def private(self):
+        work = self.__work
+        return (m(work, [1]), m(functools.partial(work), [2]), futures.submit(work, 3).result(), m(self.__made, [2]),
+                futures.map_reduce(work, max, [1, 2]))
+
+class Odd(Base):
+    function = lambda self, x: x
+    def __getattr__(self, name):
+        raise (AttributeError if name.endswith("state__") else KeyError)(name)
+
+def run(self, x):
+    return x - self.k
+
+if __name__ == "__main__":
+    value = Derived(5)
+    show(value.private(), value.based(), m(value.dressed, [1]), m(value.function, [2]), m(value.made, [3]))
+    show(m(types.MethodType(lambda self, x: self.k - x, value), [1]), m(Odd(1).function, [6]))
+    value.run = types.MethodType(run, value)
+    Derived.late = lambda self, x: (x, self.k)
+    show(m(value.run, [7]), m(value.late, [8]), futures.submit(types.MethodType(len, [1, 2])).result())
+    lock = threading.Lock()
+    for bad in (Derived(lock).function, types.MethodType(lambda self, x: lock, value)):
+        try:
+            m(bad, [1])
+        except Exception as error:
+            show(error)
+"""
+
 REFUSED = TOP + """
 from unittest import mock
 
@@ -187,6 +252,19 @@ class Runs(harness.AtOnce):
 
     def test_all_else_travels_by_value_with_what_it_needs(self) -> None:
         self.check(FORMS, SHOWN)
+
+    def test_a_method_goes_by_the_name_that_its_class_has_it_under_or_by_value(self) -> None:
+        script = self.script(METHODS)
+        for words in (), ("--seed", "1"), ("--serial",):
+            with self.subTest(words):
+                result = harness.run("-q", "-n", "2", *words, script)
+                lines = result.out.splitlines()
+                self.assertEqual((result.status, lines[:3]), (0, [
+                    "([-1], [-2], -3, ['DerivedDerived'], -1) [6] [99] [10] [-3]", "[4] [6]", "[2] [(8, 5)] 2"]),
+                    result)
+                if not words:
+                    self.assertRegex(lines[3], "^the function cannot be pickled: the function.__self__.k is lock ")
+                    self.assertRegex(lines[4], "^the .*: the function.__func__ .*, its variable lock is lock ")
 
     def test_a_program_outside_the_launcher_can_do_the_same_and_has_one_copy_of_its_globals(self) -> None:
         result = harness.plain(self.script(FORMS))

@@ -164,7 +164,7 @@ class Seed(harness.AtOnce):
     def test_functions_keep_their_names(self):
         out = self.out(self.script(NAMES), "--seed", "7", "-n", "2").splitlines()
         self.assertEqual(out[:3], ["<Future of func: running>", "item 1 of func", "item 0 of Point"])
-        self.assertIn("the function cannot be pickled: the function.function.lock is lock", out[3])
+        self.assertIn("the function cannot be pickled: the function.func.lock is lock", out[3])
 
     def test_a_seed_is_a_whole_number(self):
         result = harness.run("--seed", "x", "script.py")

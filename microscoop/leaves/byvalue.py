@@ -16,11 +16,11 @@ import marshal
 import pickle
 import sys
 from importlib import import_module
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, BinaryIO, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional, Set, Tuple
 
 from .. import program
-from ..tasks import PROTOCOL
+from ..tasks import PROTOCOL, is_lost
 
 MINOR = sys.version_info[1]
 MOVE = "put it at the top of the script, above the guard, or into a module"
@@ -68,6 +68,9 @@ class Pickler(pickle.Pickler):
             return _cell, ()                       # filled when its function is there, which may refer to itself
         if isinstance(value, type):
             _refuse_unknown(value)
+        if type(value) is MethodType and is_lost(value):
+            name = _attribute(value)
+            return (getattr, (value.__self__, name)) if name else (_method, (value.__func__, value.__self__))
         if isinstance(value, (FunctionType, functools._lru_cache_wrapper)):
             if not _has_name(value):
                 return self._function(value) if isinstance(value, FunctionType) else (
@@ -199,6 +202,27 @@ def _is_found(value: Any) -> bool:
     return found is value
 
 
+def _attribute(method: Any) -> Optional[str]:
+    """The attribute of its object, or class, as which workers have a bound method; not one of the object's own, which
+    may hold that method itself."""
+    bound, function = method.__self__, method.__func__
+    own = () if isinstance(bound, type) else program.attribute(bound, "__dict__") or ()
+    names = [getattr(function, "__name__", "")]    # as it is pickled: a descriptor may make the method
+    for kind in (bound if isinstance(bound, type) else type(bound)).__mro__:
+        names += [name for name, value in vars(kind).items() if _sets(kind, name, function) and (
+            value is function or program.attribute(value, "__func__") is function)]
+    return next((name for name in names if name not in own and program.attribute(bound, name) == method), None)
+
+
+def _sets(kind: type, name: str, function: Any) -> bool:
+    """Whether a class has this attribute in workers, too: nobody but the class itself has set it."""
+    if kind.__module__ not in program.NAMES:
+        return program.attribute(function, "__module__") not in program.NAMES
+    knowledge = _knowledge()
+    return knowledge.how == "all" or any(
+        code.co_name == kind.__name__ and name in code.co_names for code in knowledge.codes)
+
+
 def _knowledge() -> Knowledge:
     ours = program.current()
     return Knowledge(frozenset(), frozenset(), frozenset(), "all") if ours is None else _known_of(ours)
@@ -255,6 +279,10 @@ def _space(name: Optional[str]) -> Dict[str, Any]:
 
 def _cell() -> Any:
     return Cell()
+
+
+def _method(function: Any, bound: Any) -> Any:
+    return MethodType(function, bound)
 
 
 def _cached(size: Optional[int], function: Any) -> Any:

@@ -79,7 +79,7 @@ class Seeded(Dressed):
         token = PLACE.set(place)
         place.seed()
         try:
-            return self.function(*args, **kwargs)
+            return self.func(*args, **kwargs)
         finally:
             PLACE.reset(token)
             if beneath is not None:

@@ -47,9 +47,7 @@ def settled(data: bytes) -> bytes:
 def _inner(function: Any) -> Any:
     """The function in what is wrapped around it; that which the pickle of the whole cannot tell."""
     while True:
-        if isinstance(function, Dressed):
-            function = function.function
-        elif isinstance(function, functools.partial):
+        if isinstance(function, (Dressed, functools.partial)):
             function = function.func
         elif isinstance(function, (MethodType, staticmethod, classmethod)):
             function = function.__func__
