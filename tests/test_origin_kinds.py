@@ -82,6 +82,16 @@ class Modules(Case):
     def test_a_package_is_its_main_module_which_workers_do_not_load(self) -> None:
         self.assertEqual(self.run_it("-m", "pack", "a", cwd=self.project()), "['a'] __main__ pack [3, 4, 7, 12]\n")
 
+    def test_a_class_of_that_is_refused_with_the_way_out(self) -> None:
+        folder = self.project()
+        (folder / "pack/__main__.py").write_text(
+            "from microscoop import futures\nclass Typed: pass\nfutures.submit(print, Typed())\n")
+        result = harness.run("-q", "-n", "1", "-m", "pack", cwd=folder)
+        self.assertEqual(result.status, 1)
+        self.assertRegex(result.err.splitlines()[-1], "Typed.*workers do not load a package's __main__: put it into "
+                                                      "another module of the package$")
+        self.assertNotIn("guard", result.err)
+
     def test_a_module_of_the_standard_library(self) -> None:
         self.assertEqual(self.run_it("-m", "calendar", "2026", "11").splitlines()[0].split(), ["November", "2026"])
 

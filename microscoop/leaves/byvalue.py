@@ -24,6 +24,7 @@ from ..tasks import PROTOCOL, is_lost
 
 MINOR = sys.version_info[1]
 MOVE = "put it at the top of the script, above the guard, or into a module"
+PACKAGE = "workers do not load a package's __main__: put it into another module of the package"
 
 
 class Refused(pickle.PicklingError):
@@ -82,8 +83,8 @@ class Pickler(pickle.Pickler):
 
     def _function(self, function: FunctionType) -> Any:
         if "__class__" in function.__code__.co_freevars:
-            raise Refused("it uses super() or __class__, and its class does not travel", "define that class, or the "
-                          "function, at the top of the script or of a module")
+            raise Refused("it uses super() or __class__, and its class does not travel", _way_out(
+                function, "define that class, or the function, at the top of the script or of a module"))
         space = self._spaces.setdefault(id(function.__globals__), Space(function.__globals__))
         cells = function.__closure__ or ()
         contents = [(i, cell.cell_contents) for i, cell in enumerate(cells) if not _is_empty(cell)]
@@ -95,13 +96,20 @@ class Pickler(pickle.Pickler):
         return _function, (MINOR, self._coded(function.__code__), space, cells), state, None, None, _fill
 
 
+def _way_out(value: Any, usual: str = MOVE) -> str:
+    """What to do about a class or a function: the __main__ of a package has no top that workers load."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return PACKAGE if value.__module__ in program.NAMES and spec and spec.name.endswith(".__main__") else usual
+
+
 def _refuse_unknown(kind: type) -> None:
     """Raises Refused for a class that workers cannot find: classes do not travel."""
     if kind.__module__ in program.NAMES and _knowledge().lacks_class(kind):
-        raise Refused("workers do not have this class: they run neither what stands under the guard nor what is "
-                      "typed or given with -c")
+        way_out = _way_out(kind)
+        raise Refused("workers do not have this class" + ("" if way_out == PACKAGE else ": they run neither what "
+                      "stands under the guard nor what is typed or given with -c"), way_out)
     if "<locals>" in kind.__qualname__ and not _is_found(kind):
-        raise Refused("it is a class inside of a function")
+        raise Refused("it is a class inside of a function", _way_out(kind))
 
 
 class Space:
