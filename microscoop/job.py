@@ -26,7 +26,7 @@ class Job(Record):
     prolog: Optional[str] = None  # text for a shell, or a file's name
     path: Optional[str] = None  # as given; made absolute
     send: Sequence[str] = ()
-    pythonpath: Optional[str] = None  # as given; else PYTHONPATH here
+    pythonpath: Optional[str] = None  # as given, else PYTHONPATH here; made absolute where there is a path
     env: dict[str, str] = {}
     nice: int = 0
     retries: int = 2
@@ -57,11 +57,14 @@ def make_job(asked: Job, program: Sequence[str], scriptless: bool = False) -> tu
 
     program: the script and its arguments; scriptless: there may be none.
     """
+    pythonpath = os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath
+    if asked.path is not None and pythonpath:  # without it a relative one may lie in what a host is sent
+        pythonpath = os.pathsep.join(os.path.abspath(path) for path in pythonpath.split(os.pathsep) if path)
     shares, warning = distribute(_hosts(asked), None if asked.check else asked.n)  # a check leaves no host out
     return asked._replace(
         **_program(asked, program, scriptless or asked.check or asked.dry_run), shares=tuple(shares),
         prolog=asked.prolog or None, path=_directory(asked.path, shares), verbose=min(asked.verbose, 2),
-        pythonpath=os.environ.get("PYTHONPATH") if asked.pythonpath is None else asked.pythonpath), warning
+        pythonpath=pythonpath), warning
 
 
 def _program(asked: Job, program: Sequence[str], scriptless: bool) -> dict[str, Any]:

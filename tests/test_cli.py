@@ -77,8 +77,8 @@ JOBS: list[tuple[list[str], dict[str, Any]]] = [
     (["--ssh-executable", "docker exec -i {host}"], {"ssh": ("docker", "exec", "-i", "{host}")}),
     (["--python-interpreter", "$HOME/py -E"], {"python": "$HOME/py -E"}),
     (["--prolog", ""], {"prolog": None}),
-    (["-p", "."], {"path": "HERE"}),
-    (["--path", "/nowhere", "--host", "a"], {"path": "/nowhere", "shares": (
+    (["-p", "."], {"path": "HERE", "pythonpath": "HERE/lib"}),
+    (["--path", "/nowhere", "--host", "a"], {"path": "/nowhere", "pythonpath": "HERE/lib", "shares": (
         Share(Host("127.0.0.1", local=True), 0, True), Share(Host("a"), None))}),
     (["--send", "hosts", "--send", "folder.py"], {"send": ["hosts", "folder.py"]}),
     (["--pythonpath", "x:y"], {"pythonpath": "x:y"}),
@@ -255,8 +255,8 @@ class Words(InFolder):
     def test_each_option_reaches_the_job(self) -> None:
         for words, changes in JOBS:
             expected = DEFAULT._replace(**changes)
-            if expected.path == "HERE":
-                expected = expected._replace(path=str(self.here))
+            expected = expected._replace(**{name: value.replace("HERE", str(self.here)) for name, value in (
+                ("path", expected.path), ("pythonpath", expected.pythonpath)) if value})
             with self.subTest(words), variables(FROM_HERE="here", PYTHONPATH="lib"):
                 jobs: list[Job] = []
                 self.assertEqual(self.said(*words, "--", "script.py", *DEFAULT.args, run=noting(jobs)), (7, "", ""))
@@ -283,6 +283,14 @@ class Words(InFolder):
             self.assertEqual(make_job(*cli.parse(["-n", "2"]))[0].leaves, {"instead": {}})
             self.assertEqual(make_job(*cli.parse(["--check"]))[0].leaves, {})
             self.assertIn("no script was given", self.said("--host", "a", "no.py")[2])
+
+    def test_with_a_path_the_pythonpath_is_that_of_this_folder_and_not_of_the_workers(self) -> None:
+        with variables(PYTHONPATH="lib"):
+            for words, names in ((["--pythonpath", "x:/y::../z"], ["x", "/y", "../z"]), ([], ["lib"]),
+                                 (["--pythonpath", ""], [])):
+                with self.subTest(words):
+                    job, _ = make_job(*cli.parse(["-p", "/", *words, "script.py"]))
+                    self.assertEqual(job.pythonpath, ":".join(os.path.normpath(self.here / name) for name in names))
 
     def test_without_pythonpath_here_there_is_none(self) -> None:
         with variables(PYTHONPATH=None):

@@ -536,6 +536,21 @@ if __name__ == "__main__":
         """), env={"TWO": "two words"})
         self.assertEqual(result, (0, f"{ {(str(folder), '1', 'two words', '', os.nice(0) + 3, 5)} }\n", ""))
 
+    def test_a_relative_pythonpath_is_the_same_for_workers_elsewhere(self):
+        path = self.script("""
+            from microscoop import futures
+            def look(_):
+                import module_of_extra
+                return module_of_extra.here
+            if __name__ == "__main__":
+                print(look(0), set(futures.map(look, range(9))))
+        """)
+        for name in ("extra", "elsewhere"):
+            (path.parent / name).mkdir()
+        (path.parent / "extra" / "module_of_extra.py").write_text("here = 5\n")
+        result = harness.run("-q", "-n", "2", "-p", "elsewhere", "--pythonpath", "extra", path, cwd=path.parent)
+        self.assertEqual(result, (0, "5 {5}\n", ""))
+
     def test_a_run_inside_a_task_of_a_run(self):
         path = self.script("""
             import subprocess, sys
