@@ -21,6 +21,7 @@ import time
 import weakref
 from collections import deque
 from itertools import islice
+from operator import index
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -367,8 +368,7 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
            iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
     """A map of this owner's, begun; `results` makes the iterator."""
-    _check("chunksize", chunksize)
-    _check("buffersize", buffersize)
+    chunksize, buffersize = _whole("chunksize", chunksize), _whole("buffersize", buffersize)
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
@@ -390,10 +390,18 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
     return generator
 
 
-def _check(name: str, number: Any) -> None:
-    if number is not None and (type(number) is not int or number < 1):
-        wrong = ValueError if isinstance(number, int) else TypeError
+def _whole(name: str, number: Any) -> Optional[int]:
+    """This number, if there is one, as a plain int: numpy has its own."""
+    if number is None:
+        return None
+    wrong: Any = ValueError
+    try:
+        whole = 0 if isinstance(number, bool) else int(index(number))  # of a subclass index gives it back as it is
+    except TypeError:
+        whole, wrong = 0, TypeError
+    if whole < 1:
         raise wrong("%s must be a whole number of at least 1, not %r" % (name, number))
+    return whole
 
 
 def _length(iterables: Sequence[Iterable[Any]]) -> Optional[int]:

@@ -193,12 +193,15 @@ def _parser() -> _Parser:
 
 # --- what reads a value --------------------------------------------------------------------------------------------
 
-def _whole(least: int, most: Optional[int] = None) -> Callable[[str], int]:
-    wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+MOST = 999_999_999  # of anything that can be counted
 
+
+def _whole(least: int, most: int = MOST) -> Callable[[str], int]:
     def read(text: str) -> int:
         value = int(text) if re.fullmatch("-?[0-9]{1,9}", text) else least - 1
-        if value < least or most is not None and value > most:
+        large = re.fullmatch("0*[1-9][0-9]{9,}", text)
+        wanted = f"of at least {least}" if most == MOST and not large else f"from {least} to {most}"
+        if value < least or value > most:
             raise argparse.ArgumentTypeError(f"expected a whole number {wanted}, found {text!r}")
         return value
     return read

@@ -380,6 +380,7 @@ class Options(Programs):
     def test_errors_are_the_command_line_s(self):
         cases = {
             "0": "ValueError: max_workers must be greater than 0, not 0",
+            "10**9": "ValueError: max_workers must be at most 999999999, not 1000000000",
             "'4'": "TypeError: 'str' object cannot be interpreted as an integer",
             "hosts='h1'": "TypeError: hosts must be a list of names, not 'h1'",
             "hosts=['h1', '3']": "ValueError: --host, '3': a count? --host takes names: repeat the name, or write",

@@ -637,10 +637,27 @@ class Outside(Scripts):
                 print(repr(future.exception()), future.done(), future.running(), future.cancel(), called == [future])
                 print(len(futures.wait([future])[0]), [f is future for f in futures.as_completed([future], timeout=1)])
                 print(list(futures.map(max, [1, 5], [4, 2], timeout=5, chunksize=2, buffersize=3)))
+                class Whole:
+                    def __init__(self, value):
+                        self.value = value
+                    def __index__(self):
+                        return self.value
+                    def __repr__(self):
+                        return "Whole"
+                print(list(futures.map(abs, [-1, 2], chunksize=Whole(2))),
+                      list(futures.map(abs, iter([3]), buffersize=Whole(1))))
+                for wrong in (True, Whole(0), 2.0, "2"):
+                    try:
+                        futures.map(abs, [1], chunksize=wrong)
+                    except Exception as error:
+                        print(type(error).__name__, error)
                 futures.shutdown()
         """))
         self.assertEqual(result.out.splitlines(), [
-            "True True", "[1, 2, 4] [1]", "KeyError('k') True False False True", "1 [True]", "[4, 5]"], result.err)
+            "True True", "[1, 2, 4] [1]", "KeyError('k') True False False True", "1 [True]", "[4, 5]", "[1, 2] [3]",
+            *("%s chunksize must be a whole number of at least 1, not %s" % wrong for wrong in (
+                ("ValueError", "True"), ("ValueError", "Whole"), ("TypeError", "2.0"), ("TypeError", "'2'")))],
+            result.err)
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
         self.assertEqual(result.status, 0)
 

@@ -50,6 +50,7 @@ if __name__ == "__main__":
     print(said(shared.setConst, table=1))
     print(said(futures.submit(sets, "text").result))
     print(said(shared.getConst, "nothing", timeout=0.01))
+    print(said(shared.getConst, 5))
     print(said(shared.setConst, bad=threading.Lock()))
     if len(sys.argv) > 1:
         print(futures.submit(dies_once, sys.argv[1]).result(), shared.getConst("mortal", 5))
@@ -77,14 +78,15 @@ SAME = [
     "text {} text",
     "TypeError: the constant table is set already: a name gets its value once in a run",
     "TypeError: the constant late is set already: a name gets its value once in a run",
-    "TimeoutError: nobody has set the constant nothing within 0.01 s"]
+    "TimeoutError: nobody has set the constant nothing within 0.01 s",
+    "TypeError: getConst takes the name of a constant, a str, not 5"]
 LATER = ["[1, 2] [1, 2]", "[300000, 300001, 300002, 300003, 300004, 300005]"]
 
 
 class Constants(harness.AtOnce):
     def lines(self, result):
         lines = result.out.splitlines()
-        self.assertIn("the constant bad cannot be pickled", lines.pop(5))
+        self.assertIn("the constant bad cannot be pickled", lines.pop(6))
         return lines
 
     def test_every_worker_here_and_elsewhere_has_them_also_one_that_comes_later(self):

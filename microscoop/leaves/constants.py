@@ -92,6 +92,8 @@ def getConst(name: str, timeout: float = 0.1) -> Any:
 
     timeout: seconds to wait until somebody sets it.  Raises TimeoutError if nobody does.
     """
+    if not isinstance(name, str):
+        raise TypeError("getConst takes the name of a constant, a str, not %r" % (name,))
     owner, key = futures._owner(), name.encode()
     table, limit = of(owner), time.monotonic() + timeout
     while key not in table.data:

@@ -55,17 +55,19 @@ class Executor(standard.Executor):
     """
 
     def __init__(self, max_workers: Optional[int] = None, hosts: Optional[Sequence[str]] = None,
-                 hostfile: Optional[str] = None, **options: Any) -> None:
+                 hostfile: Optional[str] = None, **others: Any) -> None:
         if isinstance(futures.current(), child.Loading):
             raise RuntimeError(child.GUARD % "microscoop.Executor")
         if max_workers is not None:
             max_workers = int(index(max_workers))  # a whole number: True is 1
             if max_workers < 1:
                 raise ValueError("max_workers must be greater than 0, not %d" % max_workers)
+            if max_workers > options.MOST:
+                raise ValueError("max_workers must be at most %d, not %d" % (options.MOST, max_workers))
         if isinstance(hosts, str):
             raise TypeError("hosts must be a list of names, not %r" % hosts)
         _know_program()
-        words = [*_words(dict({"quiet": True}, n=max_workers, hostfile=hostfile, **options)),
+        words = [*_words(dict({"quiet": True}, n=max_workers, hostfile=hostfile, **others)),
                  *(["--host", *hosts] if hosts else [])]
         occupy_standard_descriptors()
         self._guest = Guest(_job(words))
