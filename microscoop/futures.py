@@ -372,7 +372,7 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
     limit = None if timeout is None else time.monotonic() + timeout
-    call = Call(owner.serial(), tasks.pack(func, "the function"), chunksize, owner.task(),
+    call = Call(owner.serial(), tasks.pack(func, "the function", func), chunksize, owner.task(),
                 recorder(func) if recorder is not None else None)
     count = _length(iterables)
     if count is not None:

@@ -34,7 +34,7 @@ def pickled(value: Any, function: Any = None) -> bytes:
 
     function: the one that is to be run, if it is only a part of the value.  Raises what pickling raises."""
     try:
-        if is_lost(value if function is None else function):
+        if function is not None and is_lost(function):
             raise pickle.PicklingError("its class does not have it under its name")
         data = pickle.dumps(value, PROTOCOL)
     except Exception:                              # of any kind: perhaps it can go by value
@@ -74,11 +74,11 @@ def dumps(value: Any) -> bytes:
     return pickle.dumps(value, PROTOCOL)
 
 
-def pack(value: Any, what: str) -> bytes:
+def pack(value: Any, what: str, function: Any = None) -> bytes:
     """The pickle of an argument, a function or a result.  Raises what pickling raises, with `what` and the way to the
     culprit in its text."""
     try:
-        return pickled(value)
+        return pickled(value, function)
     except Exception as error:
         raise explained(error, value, what) from error
 

@@ -104,7 +104,7 @@ class Journal:
         """What is kept of this function."""
         name, version = self._versions.of(function)
         self._mention(name, version)
-        pickled = settled(tasks.pack(function, "the function"))
+        pickled = settled(tasks.pack(function, "the function", function))
         return Record(self, (name, version), pickled, isinstance(function, Dressed))
 
     def _mention(self, name: str, version: str) -> None:

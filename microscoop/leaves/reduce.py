@@ -200,7 +200,7 @@ def _first_level(func: Callable[..., Any], op: Callable[..., Any], iterables: Se
     name = tasks.named(func)
     limit = None if timeout is None else time.monotonic() + timeout
     func = futures.dressed(futures._owner(), func)     # what we submit ourselves is not: it is not the user's
-    how = How(tasks.pack(func, "the function"), tasks.pack(op, "the operator"), scan, 1, name)
+    how = How(tasks.pack(func, "the function", func), tasks.pack(op, "the operator", op), scan, 1, name)
     return _Level(_Items(iterables), how, limit)
 
 
