@@ -94,8 +94,9 @@ def _owner() -> Owner:
         from .serial import Serial
         warnings.warn("started without `python -m microscoop`: tasks run here, one after the other", RuntimeWarning,
                       stacklevel=3)
-        enter(Serial())
-        atexit.register(_current[0].report)
+        serial = Serial()
+        enter(serial)
+        atexit.register(serial.end)
     return _current[0]
 
 

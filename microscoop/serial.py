@@ -1,7 +1,9 @@
 """One process that does everything, task after task, by the same pickling.  Runs in a program outside the launcher."""
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -64,6 +66,15 @@ class Serial(Worker):
         finally:
             if ours and signal.getsignal(signal.SIGINT) is note:
                 signal.signal(signal.SIGINT, handler)
+
+    def end(self) -> None:
+        """For atexit: after a normal end what is open is done first, callbacks too, and nobody's errors are shown.
+
+        Of an exception Python leaves a trace; of sys.exit(3) it leaves none, so that counts as a normal end."""
+        failed = hasattr(sys, "last_type") and not hasattr(sys, "ps1")     # at a prompt an error is not the end
+        if not failed and os.getpid() == self._pid:                        # a fork of the script's runs atexit, too
+            self.finish()
+            self.report()
 
     def _run(self, entry: Any) -> None:
         """All of it.  Raises KeyboardInterrupt after a task that Ctrl-C has ended."""

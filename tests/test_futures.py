@@ -661,6 +661,30 @@ class Outside(Scripts):
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
         self.assertEqual(result.status, 0)
 
+    def test_at_a_normal_end_callbacks_run_and_errors_are_shown_and_after_an_exception_neither(self):
+        path = self.script(HEAD + """
+def slow(future):
+    time.sleep(9 if sys.argv[1:] else 0.05)
+    print("called", future.result(), flush=True)
+    if future.result() == 9:
+        futures.submit(abs, -10).add_done_callback(slow)
+
+if __name__ == "__main__":
+    futures.submit(abs, -9).add_done_callback(slow)
+    futures.submit(int, "x")
+    if len(sys.argv) > 1:
+        raise KeyError("k")
+    if os.fork() == 0:
+        sys.exit()
+    os.wait()
+""")
+        result = harness.plain("-W", "ignore", path, timeout=20)
+        self.assertEqual((result.status, result.out), (0, "called 9\ncalled 10\n"), result.err)
+        self.assertEqual(result.err.count("nobody looked"), 1, result.err)
+        result = harness.plain("-W", "ignore", path, "fail", timeout=20)
+        self.assertEqual((result.status, result.out), (1, ""), result.err)
+        self.assertNotIn("nobody looked", result.err)
+
     def test_a_task_that_catches_the_interrupt_of_its_own_call_goes_on(self):
         path = self.script(HEAD + """
 import signal
