@@ -17,6 +17,7 @@ Outside the launcher the same functions work one item after the other, with a wa
 from __future__ import annotations
 
 import atexit
+import sys
 import time
 import weakref
 from collections import deque
@@ -92,8 +93,11 @@ def _owner() -> Owner:
         import warnings
 
         from .serial import Serial
+        frame, level = sys._getframe(1), 2         # of the script's line, whichever of our functions it called
+        while frame is not None and str(frame.f_globals.get("__name__")).startswith(__package__ + "."):
+            frame, level = frame.f_back, level + 1  # type: ignore[assignment]
         warnings.warn("started without `python -m microscoop`: tasks run here, one after the other", RuntimeWarning,
-                      stacklevel=3)
+                      stacklevel=level)
         serial = Serial()
         enter(serial)
         atexit.register(serial.end)

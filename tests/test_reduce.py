@@ -95,12 +95,15 @@ if __name__ == "__main__":
 """, "True\n[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]\n")
 
     def test_outside_the_launcher_they_work_serially_with_one_warning(self):
-        result = harness.plain(self.script(HEAD + """
+        path = self.script(HEAD + """
 if __name__ == "__main__":
     print(futures.map_reduce(str, operator.add, range(30)), futures.map_scan(abs, operator.add, iter(range(9))))
-"""))
+""")
+        result = harness.plain(path)
         self.assertEqual(result.out, "".join(map(str, range(30))) + " [0, 1, 3, 6, 10, 15, 21, 28, 36]\n")
         self.assertEqual(result.err.count("RuntimeWarning"), 1, result.err)
+        line = path.read_text().splitlines().index('if __name__ == "__main__":') + 2
+        self.assertTrue(result.err.startswith("%s:%d: RuntimeWarning" % (path, line)), result.err)
 
 
 class Names(Scripts):
