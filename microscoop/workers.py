@@ -29,11 +29,12 @@ from itertools import islice
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
-from .calls import MOST_TIME, Call, ring
+from .calls import Call, ring
 from .errors import Status, exit_status, say, show
 from .link import Bell, Link
 from .owner import Owner, complaint, complaints, handlers, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
+from .runs import PATIENCE, Run, patience
 from .streams import opened
 from .submits import Submits
 
@@ -44,7 +45,6 @@ MANY = 10_000              # items: blocks of more are rare
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
 LIBC_STDOUT = "__stdoutp" if sys.platform == "darwin" else "stdout"
-PATIENCE = 10_000_000      # nanoseconds that a block may last longer than it should before what is done is sent
 
 
 def flush_output() -> None:
@@ -60,59 +60,6 @@ def flush_output() -> None:
             stdout = ctypes.c_void_p.in_dll(ctypes.pythonapi, LIBC_STDOUT)
             fflush = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(("fflush", ctypes.pythonapi))
             fflush(stdout)                         # which os._exit would not do; other threads go on meanwhile
-
-
-class Run:
-    """A block at work; its thread appends to `done` and other threads may cut `places` short."""
-    __slots__ = ("block", "places", "done", "packed", "sent", "since", "began", "ended", "due", "beneath", "note",
-                 "slot", "home")
-
-    def __init__(self, block: Block, home: bool = False) -> None:
-        self.block = block
-        self.home = home                           # our own items, run here: their outcomes go straight to the call
-        self.beneath: object = None                # the task on top of which it runs
-        self.places: List[int] = []                # of the items, from 0; none before the function is there
-        self.done: List[Any] = []
-        self.packed = False                        # not all of that are atoms
-        self.sent = 0                              # of done
-        self.since = self.began = time.perf_counter_ns()
-        self.ended = 0                             # when the last item did: what follows is no part of its time
-        self.due = self.began + _patience(block)   # when the reader thread looks at it
-        self.slot, self.note = 0, memoryview(b"")  # where the item at work is noted
-
-    def rest(self) -> Optional[Tuple[int, int]]:
-        """Cut off what was not begun: (first, count), or None.
-
-        The thread at work goes through `places` by index, so shortening it is enough; what it has begun by then is at
-        most the item after those in `done`.
-        """
-        del self.places[len(self.done) + 1:]
-        first = self.block.first + max(len(self.places), len(self.done) + 1)
-        count = self.block.first + self.block.items - first
-        if count <= 0:
-            return None
-        self.block = self.block._replace(items=self.block.items - count)
-        return first, count
-
-    def item(self) -> int:
-        """The one at work, as it is noted."""
-        return int(self.note[self.slot + 2] + self.note[self.slot + 3])
-
-    def outcomes(self, count: int) -> Sequence[Any]:
-        """The next ones to be sent, so many, as they are pickled: a list only if those are atoms."""
-        part = self.done[self.sent:self.sent + count]
-        return tuple(part) if self.packed else part
-
-    def add(self, outcome: Any) -> None:
-        """Another one, of any kind."""
-        self.packed = True
-        self.done.append(outcome)
-
-
-def _patience(block: Block) -> int:
-    """Nanoseconds for which nobody need look at it: as long as it should last, but a block of a chunk size given by the
-    user may be long, and what is done is wanted."""
-    return min(block.planned * 1000, MOST_TIME) + PATIENCE
 
 
 class Here(threading.local):
@@ -760,7 +707,7 @@ class Worker(Owner):
             if run.block.items > 1:
                 yield run.due
         if self._inbox and self._inbox[0].items > 1:       # so that whoever begins it need not poke us
-            yield now + _patience(self._inbox[0])
+            yield now + patience(self._inbox[0])
         if self.queue:
             yield self._since + TICK
         elif self._inbox and self._until:

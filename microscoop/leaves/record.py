@@ -19,7 +19,7 @@ from .. import tasks
 from ..errors import UsageError
 from ..hooks import Stage, Watcher
 from ..protocol import Remark
-from ..workers import Run
+from ..runs import Run
 
 if TYPE_CHECKING:
     from ..child import Settings

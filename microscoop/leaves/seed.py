@@ -20,7 +20,8 @@ from .. import futures
 from ..child import Settings
 from ..hooks import when_imported
 from ..owner import Owner
-from ..workers import Run, Worker
+from ..runs import Run
+from ..workers import Worker
 from .dressed import Dressed
 
 
