@@ -149,7 +149,7 @@ def worker(settings: Settings, prepared: Prepared, number: int, sock: socket.soc
     except RuntimeError as error:                  # there may be no more threads
         say("microscoop: %s: %s" % (where, error))
         os._exit(Status.DEFECT)
-    me.serve()
+    me.surely(me.serve)
     os._exit(0)
 
 

@@ -311,7 +311,7 @@ class Owner:
         """Take in what has come; whether that was what it slept for; else its bell is out."""
         with self.lock:                            # one section for all of it
             if come:
-                self._surely(self._handle)
+                self.surely(self._handle)
             if ready():
                 bell.put_away()
                 return True
@@ -495,7 +495,7 @@ class Owner:
     def _read(self) -> None:
         """The reader thread."""
         pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-        self._surely(self._attend)
+        self.surely(self._attend)
 
     def _attend(self) -> None:
         while True:
@@ -509,8 +509,8 @@ class Owner:
             self._handlers[type(message)](message)
         self.do_later()
 
-    def _surely(self, function: Callable[[], None]) -> None:
-        """Do this; at the end of the link, or if it fails, we are cut off."""
+    def surely(self, function: Callable[[], None]) -> None:
+        """Do this; at the end of the link, or if it fails, we are cut off: better a dead process than a stuck one."""
         try:
             function()
         except (EOFError, ConnectionError):

@@ -30,7 +30,7 @@ from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, O
 
 from . import tasks
 from .calls import Call, ring
-from .errors import Status, exit_status, say, show
+from .errors import exit_status, say
 from .link import Bell, Link
 from .owner import Owner, complaint, complaints, handlers, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
@@ -179,7 +179,7 @@ class Worker(Owner):
         finally:
             self.lock.acquire()
             if come:
-                self._surely(self._handle)
+                self.surely(self._handle)
             bell.put_away()                        # now: else what has come would wake the reader thread
             self._waiters.remove(bell)
         self._tell_done()
@@ -263,14 +263,7 @@ class Worker(Owner):
 
     def _begin(self, function: Callable[[], None]) -> threading.Thread:
         """Another thread for tasks."""
-        def run() -> None:
-            try:
-                function()
-            except BaseException as error:         # a defect of ours: better a dead worker than a stuck one
-                show(error, error.__traceback__)
-                os._exit(Status.DEFECT)
-
-        thread = threading.Thread(target=run, name="microscoop-tasks", daemon=True)
+        thread = threading.Thread(target=self.surely, args=(function,), name="microscoop-tasks", daemon=True)
         thread.start()
         return thread
 
