@@ -17,6 +17,7 @@ Outside the launcher the same functions work one item after the other, with a wa
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 import weakref
@@ -101,6 +102,7 @@ def _owner() -> Owner:
         serial = Serial()
         enter(serial)
         atexit.register(serial.end)
+        os.register_at_fork(after_in_child=leave)
     return _current[0]
 
 

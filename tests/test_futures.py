@@ -617,6 +617,19 @@ if __name__ == "__main__":
 
 
 class Outside(Scripts):
+    def test_a_fork_of_the_script_works_serially_too(self):
+        result = harness.plain(self.script("""
+            import multiprocessing
+            from microscoop import futures
+            def squares(n):
+                return list(futures.map(pow, range(n), [2] * n))
+            if __name__ == "__main__":
+                print(squares(3))
+                with multiprocessing.get_context("fork").Pool(2) as pool:
+                    print(pool.map_async(squares, [2, 4]).get(10))
+            """))
+        self.assertEqual(result[:2], (0, "[0, 1, 4]\n[[0, 1], [0, 1, 4, 9]]\n"), result.err)
+
     def test_outside_the_launcher_all_works_serially_with_one_warning(self):
         result = harness.plain(self.script("""
             import os, time
