@@ -30,7 +30,7 @@ def exit_status(error: SystemExit) -> int:
 def say(text: str) -> None:
     """Tell stderr, if there is one: print takes stdout where sys.stderr is None, since that was closed."""
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):        # nobody reads it, or the script has closed it: no mishap of ours
+        with suppress(Exception):                  # nobody reads it, or the script's own refuses: no mishap of ours
             print(text, file=sys.stderr, flush=True)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from _signal import set_wakeup_fd  # type: ignore[import-not-found]  # as in owner.py
 from select import POLLIN, poll
 from socket import MSG_DONTWAIT, socket
 from typing import Any, List, Optional, Sequence, Tuple
@@ -36,6 +37,7 @@ class Link:
         self._sending = threading.Lock()
         self._frames = Frames()
         self._listens = False                      # a thread does
+        self._heeds = False                        # signals write to the pipe for who listens
         self._others = 0                           # threads that wait and do not
         self._attended = True                      # the reader thread waits for the socket
         self._error: Optional[OSError] = None      # why it is lost, for `receive` to raise
@@ -115,6 +117,18 @@ class Link:
         self._listens = False
         self._see_to_reader()
 
+    def heed_signals(self, whether: bool) -> None:
+        """Have signals end its waiting, for the main thread.  Python calls a handler between two of its own steps: that
+        of a signal which comes just before `poll` would be called after it, which may be never."""
+        if whether:
+            former = set_wakeup_fd(self._rouse, warn_on_full_buffer=False)
+            self._heeds = former < 0
+            if former >= 0:                        # somebody else's
+                set_wakeup_fd(former)
+        elif self._heeds:
+            self._heeds = False
+            set_wakeup_fd(-1)
+
     def wait_too(self, threads: int) -> None:
         """So many more threads wait, or less, that do not listen."""
         self._others += threads
@@ -135,8 +149,9 @@ class Link:
 class Bell:
     """What a thread sleeps by until it is rung; if it listens, also until something has come for this process."""
 
-    def __init__(self, link: Link, may_listen: bool = True) -> None:
-        self._link, self._lock = link, threading.Lock()
+    def __init__(self, link: Link, may_listen: bool = True, heeds: bool = False) -> None:
+        """heeds: signals, in the main thread."""
+        self._link, self._lock, self._heeds = link, threading.Lock(), heeds
         self._lock.acquire()                       # free: it was rung
         self._listens = self._hears = False        # its thread is to do so, and does
         self.may_listen, self.is_out = may_listen, False
@@ -146,10 +161,14 @@ class Bell:
         self.is_out, self._listens = True, self._link.listen()
         if not self._listens:
             self._link.wait_too(1)
+        elif self._heeds:
+            self._link.heed_signals(True)
 
     def put_away(self) -> None:
         """After the last one, if it is out."""
         if self.is_out and self._listens:
+            if self._heeds:
+                self._link.heed_signals(False)
             self._link.stop_listening()
         elif self.is_out:
             self._link.wait_too(-1)

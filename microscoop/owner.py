@@ -19,6 +19,7 @@ import time
 from _signal import NSIG, default_int_handler, getsignal, pthread_sigmask  # type: ignore[import-not-found]
 from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
 from collections import deque
+from contextlib import suppress
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import hooks, tasks
@@ -82,6 +83,11 @@ def complaints(call: Call) -> List[str]:
 def handlers() -> List[Any]:
     """Those of signals, which are called in the main thread."""
     return [*filter(callable, map(getsignal, range(1, NSIG)))]
+
+
+def is_main() -> bool:
+    """Whether the calling thread is the one in which signals' handlers are called."""
+    return threading.get_ident() == threading.main_thread().ident
 
 
 class Section:
@@ -255,10 +261,11 @@ class Owner:
             self.pushed()
 
     def _refuse_in_between(self) -> None:
-        """A garbage collection may call a `__del__` between two of our steps, where all is half done."""
+        """A garbage collection may call a `__del__` between two of our steps, where all is half done; and in a worker a
+        signal's handler may come there."""
         if self.lock._is_owned():
-            raise RuntimeError("a garbage collection called this in the midst of our own work: a `__del__` must "
-                               "neither submit nor wait")
+            raise RuntimeError("a garbage collection or a signal called this in the midst of our own work: a `__del__` "
+                               "or a task's handler must neither submit nor wait")
 
     def _recorded(self, entry: Any, columns: Sequence[tasks.Column]) -> Any:
         """The outcomes that are known already: first item, outcomes."""
@@ -276,7 +283,7 @@ class Owner:
         """The same, and nothing else meanwhile, in a worker neither: for what does not take long."""
         self._refuse_in_between()
         limit = None if timeout is None else time.monotonic() + timeout
-        bell, come, left = Bell(self.link, self.may_listen and self.is_undisturbed()), False, timeout
+        bell, come, left = Bell(self.link, self.may_listen and self.is_undisturbed(), is_main()), False, timeout
         for thing in watched:
             thing.waiters.append(bell)             # lists change in one step: no lock for that
         try:
@@ -323,8 +330,7 @@ class Owner:
     def is_undisturbed(self) -> bool:
         """Whether no signal's handler can keep this thread while it sleeps.  Not to be asked in a Section, where they
         are put off."""
-        return threading.get_ident() != threading.main_thread().ident or all(
-            handler in self.harmless for handler in handlers())
+        return not is_main() or all(handler in self.harmless for handler in handlers())
 
     def later(self, function: Callable[[], None]) -> None:
         """Have the reader thread do this, under the lock.  For what a garbage collection may call at any moment, also
@@ -679,4 +685,5 @@ class Callbacks:
             try:
                 function(future)
             except BaseException as error:         # its own business, as in concurrent.futures: said, not raised
-                show(error, error.__traceback__)
+                with suppress(BaseException):      # of the script's excepthook and stderr: the others shall still run
+                    show(error, error.__traceback__)

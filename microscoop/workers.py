@@ -282,7 +282,9 @@ class Worker(Owner):
     # What nobody looks at
 
     def called_back(self, _: object) -> None:
+        self._leave_if_forked()
         with self.lock:
+            self.do_later()                        # what it has left behind, before we say that all is done
             self._owed -= 1
             self._tell_done()
 
@@ -291,12 +293,12 @@ class Worker(Owner):
         serial, entry = future.serial, future.entry
 
         def complain() -> None:
-            del self.unread[serial]
-            self._say(complaint(entry))
+            if self.unread.pop(serial, None) is not None:  # else a `__del__` has looked at it, in the same collection
+                self._say(complaint(entry))
         self.unread[serial] = weakref.ref(future, lambda _: self.later(complain))
 
     def _tidy(self, call: Union[Call, Submits]) -> None:
-        if isinstance(call, Call) and call.has_ended() and call.number in self.calls:
+        if isinstance(call, Call) and call.has_ended() and not call.begun and call.number in self.calls:
             for text in complaints(call):
                 self._say(text)
             call.outcomes, call.unread = {}, False

@@ -246,6 +246,52 @@ if __name__ == "__main__":
                 self.assertEqual(result.err.count("\nValueError: " + text), 1, result.err)
             self.assertEqual(result.err.count("nobody looked"), 4, result.err)
 
+    def test_errors_that_a_task_has_read_or_dropped_with_a_map_are_not_told(self):
+        result = self.go("""
+import gc
+class Reader:
+    def __init__(self, future):
+        self.future, self.circle = future, self
+    def __del__(self):                            # called after the weak references of the same collection
+        self.future.exception()
+def fail(number):
+    if number != 1:
+        raise ValueError(number)
+def collect(number):
+    unread = [futures.submit(fail, 2) for _ in range(100)]
+    futures.wait(unread)
+    gc.disable()
+    while unread:
+        Reader(unread.pop())
+    gc.enable()
+    gc.collect()
+def leave(number):
+    results = futures.map(fail, range(1, 10), chunksize=1)
+    next(results)
+    futures.shutdown()                            # so that the other outcomes are in
+if __name__ == "__main__":
+    for function in collect, leave:
+        print(list(futures.map(function, range(2))))
+""")
+        self.assertEqual(result, (0, "[None, None]\n[None, None]\n", ""))
+
+    def test_an_unread_error_ends_no_thread_where_stderr_and_the_excepthook_fail(self):
+        result = self.go("""
+class Broken:
+    def write(self, text):
+        raise RuntimeError("no")
+    flush = write
+def fail():
+    raise ValueError("nobody read this")
+def task(number):
+    sys.stderr, sys.excepthook = Broken(), lambda *_: sys.stderr.write("no")
+    futures.submit(fail)
+    return futures.submit(abs, number).result()
+if __name__ == "__main__":
+    print(list(futures.map(task, range(4))))
+""", n=1)
+        self.assertEqual(result, (0, "[0, 1, 2, 3]\n", ""))
+
     def test_errors_that_nobody_read_go_to_stderr_and_change_no_status(self):
         result = self.go("""
 def fail(text):

@@ -912,6 +912,36 @@ class CtrlC(harness.TestCase):
             """), timeout=20)
         self.assertEqual(result, (0, "caught\nTrue\n", ""))
 
+    def test_that_comes_just_before_the_wait_ends_it_too(self):
+        result = harness.run("-q", "-n", "2", self.script("""
+            import faulthandler, functools, signal, time
+            from microscoop import futures
+
+            class Poll:
+                def __init__(self, real):
+                    self.real = real
+
+                def poll(self, timeout):               # between these steps Python calls no handler
+                    steps = (functools.partial(signal.setitimer, signal.ITIMER_REAL, 1e-4),
+                             functools.partial(sum, range(10 ** 6)), functools.partial(self.real.poll, timeout))
+                    return list(map(functools.partial.__call__, steps))[-1]
+
+            if __name__ == "__main__":
+                faulthandler.dump_traceback_later(15, exit=True)
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                link = futures.current().link
+                real, link._hears = link._hears, Poll(link._hears)
+                task = futures.submit(time.sleep, 2)
+                begin = time.monotonic()
+                try:
+                    task.result()
+                except KeyboardInterrupt:
+                    print("caught", time.monotonic() - begin < 1.5, signal.set_wakeup_fd(-1))
+                link._hears = real
+                print(task.result())
+            """), timeout=20)
+        self.assertEqual(result, (0, "caught True -1\nNone\n", ""))
+
     def test_and_other_signals_whose_handlers_wait_for_tasks_in_ways_of_their_own(self):
         result = harness.run("-q", "-n", "2", self.script("""
             import os, signal, threading, time

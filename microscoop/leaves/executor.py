@@ -194,7 +194,7 @@ class Guest(Owner):
         self._release.atexit = False
         self.refusal = ""                          # why nothing more can be submitted
         self._broken = ""                          # how the launcher ended before its time
-        self._gate = threading.Lock()              # nobody submits while that becomes impossible
+        self._gate = threading.RLock()             # nobody submits while that becomes impossible
         self._closing, self._closed = threading.Lock(), False
         self._callbacks: Callbacks = Callbacks()   # now: no thread can be started when the interpreter exits
         _open.add(self)
@@ -307,7 +307,7 @@ class Guest(Owner):
     def forget(self) -> None:
         """In a forked child: this belongs to the parent."""
         self.refusal, self._closed = FORKED, True
-        self._gate, self._closing, self.lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._gate, self._closing, self.lock = threading.RLock(), threading.Lock(), threading.RLock()
         self.streams.close()
         self._release()
 
