@@ -289,13 +289,14 @@ class Worker(Owner):
             self._tell_done()
 
     def keep_unread(self, future: Any) -> None:
-        """As soon as its last holder lets go of it, nobody can look at its error any more."""
+        """When its last holder has let go of it, nobody can look at its error any more; but for a `__del__` that the
+        same garbage collection calls, so the reader thread is not sent to see at once."""
         serial, entry = future.serial, future.entry
 
         def complain() -> None:
             if self.unread.pop(serial, None) is not None:  # else a `__del__` has looked at it, in the same collection
                 self._say(complaint(entry))
-        self.unread[serial] = weakref.ref(future, lambda _: self.later(complain))
+        self.unread[serial] = weakref.ref(future, lambda _: self._later.append(complain))
 
     def _tidy(self, call: Union[Call, Submits]) -> None:
         if isinstance(call, Call) and call.has_ended() and not call.begun and call.number in self.calls:

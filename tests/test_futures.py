@@ -273,7 +273,7 @@ if __name__ == "__main__":
     for function in collect, leave:
         print(list(futures.map(function, range(2))))
 """)
-        self.assertEqual(result, (0, "[None, None]\n[None, None]\n", ""))
+        self.assertEqual((result.status, result.out, result.err), (0, "[None, None]\n[None, None]\n", ""))
 
     def test_an_unread_error_ends_no_thread_where_stderr_and_the_excepthook_fail(self):
         result = self.go("""
