@@ -121,7 +121,11 @@ class Link:
         """Have signals end its waiting, for the main thread.  Python calls a handler between two of its own steps: that
         of a signal which comes just before `poll` would be called after it, which may be never."""
         if whether:
-            former = set_wakeup_fd(self._rouse, warn_on_full_buffer=False)
+            try:
+                former = set_wakeup_fd(self._rouse, warn_on_full_buffer=False)
+            except OSError as error:               # the script has closed it
+                self._error = error
+                return
             self._heeds = former < 0
             if former >= 0:                        # somebody else's
                 set_wakeup_fd(former)
