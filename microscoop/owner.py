@@ -159,8 +159,10 @@ class Section:
             raise
 
 
-class Silence:
-    """That no task is left anywhere, for `sleep` to watch."""
+class Word:
+    """Something that may be said, for `wait` and `sleep` to watch."""
+
+    left = 0                                       # it is nothing that could be run meanwhile
 
     def __init__(self) -> None:
         self.waiters: List[Bell] = []
@@ -194,14 +196,14 @@ class Owner:
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
         self._callbacks: Optional[Callbacks] = None
-        self._owed = 0                             # callbacks that have not run yet
+        self._owed, self._paid = 0, Word()         # callbacks that have not run yet; there is one less
         self._credit = 0
         self._told = False                         # the broker knows that we need credit
         self._said = 0                             # the surplus that it knows of
         self._flying = 0                           # items sent, outcomes not in
         self._serials = itertools.count(1)         # of calls and of futures
         self._pushes = self._quiet = 0             # how often there was something new; up to which of them all is done
-        self._silence, self._hearing = Silence(), threading.Lock()
+        self._silence, self._hearing = Word(), threading.Lock()     # that no task is left anywhere
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
         self.leaves: Dict[str, Any] = {}           # what they keep here, by their names
@@ -402,7 +404,12 @@ class Owner:
     def called_back(self, _: object) -> None:
         """A callback has run; in their thread."""
         with self.lock:
-            self._owed -= 1
+            self._pay()
+
+    def _pay(self) -> None:
+        """One callback less is owed; the lock is held."""
+        self._owed -= 1
+        ring(self._paid.waiters)
 
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
@@ -411,8 +418,8 @@ class Owner:
             for entry in self.unfinished():
                 self.wait(lambda entry=entry: self.is_over(entry), (entry,))  # type: ignore[misc]
             self.hear_quiet()
-            if self._callbacks is not None:
-                self._callbacks.finish()
+            if self._callbacks is not None and not self._callbacks.is_here():
+                self.wait(lambda: not self._owed, (self._paid,))
             if self._pushes == pushes:                  # no callback has submitted more meanwhile
                 return
 
@@ -663,13 +670,6 @@ class Callbacks:
     def add(self, function: Callable[[Any], Any], future: Any) -> None:
         """Have it run function(future), after what was added before."""
         self._queue.put((function, future))
-
-    def finish(self) -> None:
-        """Wait until it has run what it has."""
-        done = threading.Event()
-        self._queue.put((lambda _: done.set(), None))
-        if not self.is_here():
-            done.wait()
 
     def is_here(self) -> bool:
         """Whether the calling thread is that one."""

@@ -285,7 +285,7 @@ class Worker(Owner):
         self._leave_if_forked()
         with self.lock:
             self.do_later()                        # what it has left behind, before we say that all is done
-            self._owed -= 1
+            self._pay()
             self._tell_done()
 
     def keep_unread(self, future: Any) -> None:

@@ -212,6 +212,20 @@ if __name__ == "__main__":
             self.assertEqual(sorted(result.out.splitlines()), ["3", "called 0.02", "called 0.02", "called 0.03"])
             self.assertEqual((result.status, result.err), (0, ""))
 
+    def test_tasks_may_shut_down_while_their_callbacks_wait(self):
+        for n in 1, 2:
+            result = self.go("""
+def wait(future):
+    futures.submit(abs, -7).result()
+def task(number):
+    futures.submit(abs, number).add_done_callback(wait)
+    futures.shutdown()
+    return number
+if __name__ == "__main__":
+    print(list(futures.map(task, range(5))))
+""", n=n)
+            self.assertEqual(result, (0, "[0, 1, 2, 3, 4]\n", ""))
+
     def test_errors_that_no_task_has_read_go_to_stderr_and_change_no_status(self):
         for n in 1, 3:
             result = self.go("""
