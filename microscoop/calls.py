@@ -88,7 +88,7 @@ class Call:
 
     def is_spent(self) -> bool:
         """Whether nobody can want anything of it any more, the user included."""
-        return self._abandoned and not (self.open or self.outcomes or self.unread)
+        return self.has_ended() and not (self.outcomes or self.unread)
 
     def extend(self, columns: Sequence[tasks.Column], outcomes: Sequence[Tuple[int, Any]] = ()) -> None:
         """More items, which follow those known; the outcomes, (first item, outcomes), of those that are not to run."""

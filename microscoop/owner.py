@@ -312,7 +312,7 @@ class Owner:
             for thing in watched:
                 if bell in thing.waiters:
                     thing.waiters.remove(bell)
-        except BaseException:
+        except BaseException:                      # KeyboardInterrupt, as a rule: first to the end with this
             self._take_back(bell, watched)
             raise
 
@@ -409,7 +409,7 @@ class Owner:
     def _pay(self) -> None:
         """One callback less is owed; the lock is held."""
         self._owed -= 1
-        ring(self._paid.waiters)
+        self._paid.come()
 
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
