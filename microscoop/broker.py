@@ -34,6 +34,7 @@ What the broker promises, after every event (the simulation in tests/ checks it)
 """
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from typing import Any, Callable, DefaultDict, Deque, Dict, List, Optional, Set, Tuple, Type, Union
 
@@ -154,7 +155,7 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "stock", "spread", "pace")
+    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "stock", "spread", "pace", "rest")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
@@ -165,6 +166,7 @@ class Process:
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
         self.pace = (0, 0, 0)      # (call, nanoseconds, bytes) of its items, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
+        self.rest: Optional[Rest] = None            # it said Idle, and was given nothing since
 
     def load(self) -> int:
         """Microseconds that what it holds should take."""
@@ -188,15 +190,37 @@ class Process:
         return None
 
 
+class Rest(Record):
+    """Whose turn it is to be given work: the nearest's, since a far one answers later; of those the one's that has been
+    idle longest, lest one does all while the next block takes its owner long to make."""
+    round_trip: int            # microseconds
+    number: int
+    process: Process
+
+
 class Crew:
     """The workers of all hosts that have one minor version of Python."""
-    __slots__ = ("minor", "workers", "idle", "ahead")
+    __slots__ = ("minor", "workers", "idle", "ahead", "_rests")
 
     def __init__(self, minor: int) -> None:
         self.minor = minor
         self.workers = 0           # that are up or are being started
-        self.idle: Dict[int, Process] = {}         # said Idle, and were given nothing since
+        self.idle: List[Rest] = []                 # in the order in which they are given work
         self.ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
+        self._rests = 0                            # so far
+
+    def lay(self, process: Process) -> None:
+        """It is idle."""
+        if process.rest is None:
+            self._rests += 1
+            process.rest = Rest(process.host.round_trip, self._rests, process)
+            insort(self.idle, process.rest)
+
+    def rouse(self, process: Process) -> None:
+        """It is idle no longer, if it was."""
+        if process.rest is not None:
+            del self.idle[bisect_left(self.idle, process.rest)]
+            process.rest = None
 
 
 class Host:
@@ -369,7 +393,7 @@ class Broker:
         crew = process.host.crew
         self._workers -= process.kind == WORKER
         crew.workers -= process.kind == WORKER
-        crew.idle.pop(process.number, None)
+        crew.rouse(process)
         crew.ahead.pop(process.number, None)
         self._busy.discard(process.number)
         self._set_surplus(process, 0, 0)
@@ -448,10 +472,10 @@ class Broker:
         if message.idle != RUNNING:
             for held in process.held if message.idle == WAITING else ():      # suspended; else on its way there
                 held.planned = 0
-            crew.idle[process.number] = process
+            crew.lay(process)
         else:
             self._busy.add(process.number)
-            crew.idle.pop(process.number, None)
+            crew.rouse(process)
 
     def _result(self, worker: Process, result: protocol.Result) -> None:
         held = worker.find(result.owner, result.call, result.first)
@@ -481,7 +505,7 @@ class Broker:
                 return                              # the others of its block are still to come
             worker.release(held)
         held.planned = 0
-        if worker.number not in worker.host.crew.idle:
+        if worker.rest is None:
             worker.host.crew.ahead[worker.number] = worker
 
     def _split(self, worker: Process, held: Held, at: int) -> None:
@@ -559,7 +583,8 @@ class Broker:
         """A block to each process that is idle; then ahead of time where the way is long."""
         for crew in self._crews.values() if self._stocked else ():
             while crew.idle and self._has_for(crew):
-                _, worker = crew.idle.popitem()
+                worker = crew.idle[0].process
+                crew.rouse(worker)
                 self._hand_over(worker)
             while crew.ahead and self._has_to_spare_for(crew):
                 _, worker = crew.ahead.popitem()

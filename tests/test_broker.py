@@ -157,6 +157,16 @@ class Work(Two):
             owners.append(block.owner)
         self.assertEqual(owners, [self.office.origin, self.two] * 3)
 
+    def test_the_nearest_host_is_given_work_first_and_there_whoever_was_idle_longest(self):
+        far, = self.office.host("far", 1, 0.3)
+        for worker in (far, self.two, self.one):
+            self.office.hear(worker, Idle(FREED))
+        self.assertEqual(given(self.office.block(0)), [(self.two, 1, 0)])
+        self.office.result(self.two, 0)
+        self.office.hear(self.two, Idle(FREED))
+        self.assertEqual([given(self.office.block(item)) for item in (1, 2, 3)],
+                         [[(self.one, 1, 1)], [(self.two, 1, 2)], [(far, 1, 3)]])
+
     def test_nobody_is_given_the_block_that_was_meant_for_one_who_is_busy_after_all(self):
         self.office.hear(self.one, Idle(FREED), Idle(RUNNING))
         self.assertEqual(given(self.office.block(0)), [])
@@ -215,7 +225,7 @@ class Work(Two):
             office.hear(worker, Idle(FREED))
         ahead = [given(office.block(item, planned=30_000, size=900_000)) for item in range(40)]
         self.assertEqual(sum(map(len, ahead)), 5)   # 16 for each, by the time that they take
-        self.assertEqual(len(given(office.result(far, 1))), 1)
+        self.assertEqual(len(given(office.result(far, 0))), 1)
 
     def test_nor_do_more_whose_results_will_be_large_until_those_before_have_been_taken(self):
         office = Office(1)

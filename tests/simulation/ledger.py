@@ -121,7 +121,7 @@ class Ledger:
 
 def idle(broker: Broker) -> List[int]:
     """The processes that the broker knows to be idle."""
-    return [number for crew in broker._crews.values() for number in crew.idle]
+    return [one.number for crew in broker._crews.values() for _, _, one in crew.idle]
 
 
 def _keys(owner: int, message: Any) -> List[Key]:
@@ -155,10 +155,11 @@ def check_counters(broker: Broker) -> None:
         can = {minor for minor, _ in turns} & {0, crew.minor}
         count = sum(one.kind == WORKER for host in broker.hosts.values() if host.crew is crew
                     for one in host.processes.values())
-        if crew.idle and (can or starving) or not crew.ahead.keys() | crew.idle.keys() <= broker.processes.keys() \
-                or count != crew.workers:
+        idle = [one.number for one in broker.processes.values() if one.rest in crew.idle]
+        if idle and (can or starving) or not crew.ahead.keys() <= broker.processes.keys() \
+                or count != crew.workers or sorted(crew.idle) != crew.idle or len(idle) != len(crew.idle):
             raise Violation("3.%d: idle %s, in stock of %s, hungry %s, ahead %s, workers %d, counted %d" % (
-                crew.minor, list(crew.idle), turns, hungry, list(crew.ahead), crew.workers, count))
+                crew.minor, idle, turns, hungry, list(crew.ahead), crew.workers, count))
     for host in broker.hosts.values():
         if host.missing and not host.deaths and not host.left_out:
             raise Violation("%s lacks %d workers, but thrives" % (host.name, host.missing))
