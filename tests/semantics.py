@@ -688,6 +688,17 @@ class Pep3148(Case):
     def test_dropping_a_map_cancels_what_has_not_started(self):
         self.check_that_the_rest_is_cancelled(lambda results: None)
 
+    @once
+    def test_a_map_is_at_its_end_once_it_was_closed_or_has_raised(self):
+        for results in (pool.map(square, range(500)), pool.map(append, [[]] * 500, range(500))):
+            next(results)
+            results.close()
+            self.assertEqual(list(results), [])
+        results = pool.map(fail_at, [1] * 500, range(500))
+        next(results)
+        self.error_of(lambda: next(results))
+        self.assertEqual(list(results), [])
+
     def check_that_the_rest_is_cancelled(self, end):
         path, gate = self.path(), self.gate()
         self.open_gate(gate)
@@ -1262,6 +1273,10 @@ class Inputs(Case):
 
 class Maps(Case):
     """The first result as soon as it is there; what an iterated and a never iterated map do."""
+
+    @once
+    def test_results_of_a_map_do_not_pickle(self):
+        self.assertIn("make a list of them", str(self.error_of(lambda: pool.submit(list, pool.map(square, [1])))))
 
     def test_the_first_result_comes_while_later_items_run(self):
         for kind in (list, iter):
