@@ -12,8 +12,10 @@ from . import tasks
 from .protocol import FREE, Block
 from .record import Record
 
-LEAST_TIME = 500_000       # nanoseconds that a block should last, lest it costs more than it does,
+LEAST_TIME = 1_000_000     # nanoseconds that a block should last, lest it costs more than it does,
 MOST_TIME = 16_000_000     # and lest others wait for it
+QUICK = 100_000            # nanoseconds: an item's first run in a process takes some 10,000 longer than those after it
+AT_FIRST = 2               # blocks for each worker that are cut while only such runs are known of quick items
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
 APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 
@@ -129,6 +131,14 @@ class Call:
                      len(self.function) if apart else 0, self.minor, b"", b"",
                      pickled((b"" if apart else self.function, columns)))
 
+    def awaits_word(self, workers: int) -> bool:
+        """Whether enough is out to learn how long an item takes, which is not known yet, or by first runs alone."""
+        pace, out = self.pace(), self.open - self.left
+        if not pace:
+            return out >= workers * (self.chunksize or 1)
+        unsure = pace < QUICK and self._done < 2 and not self.chunksize
+        return unsure and out >= AT_FIRST * workers * self._size(self.left, workers)
+
     def pace(self) -> float:
         """Nanoseconds that an item takes; 0: not known yet."""
         return self._spent / self._done if self._done else 0.0
@@ -156,6 +166,7 @@ class Call:
             self._pulled.add(first)
         if spent:
             self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
+            self.dark = None
         if self.record is not None:
             chunk = self._chunks[bisect_right(self._firsts, first) - 1]
             start = first - chunk.first

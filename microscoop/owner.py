@@ -480,11 +480,10 @@ class Owner:
         return call.spread
 
     def _in_the_dark(self) -> bool:
-        """One item for each worker is out, and none is back to tell how long they take: wait for that, lest a quick
-        function travels one item a message; but not for long, lest a slow one waits for its messages."""
+        """Some items are out, and none is back to tell how long they take: wait for that, lest a quick function travels
+        one item a message; but not for long, lest a slow one waits for its messages."""
         entry = self.queue[0]
-        if not isinstance(entry, Call) or entry.pace() or entry.open - entry.left < self.workers * (
-                entry.chunksize or 1):
+        if not isinstance(entry, Call) or not entry.awaits_word(self.workers):
             return False
         if entry.dark is None:
             entry.dark = time.monotonic() + PATIENCE
@@ -548,7 +547,7 @@ class Owner:
         with self.lock:
             self.do_later()
             entry = self.queue[0] if self.queue else None
-            if not isinstance(entry, Call) or entry.dark is None or entry.pace():
+            if not isinstance(entry, Call) or entry.dark is None:
                 return None
             self.feed()
             left = entry.dark - time.monotonic()

@@ -205,7 +205,7 @@ class Owner:
     def _in_the_dark(self) -> bool:
         """One item for each worker is out, and none is back: wait for that, but not for long."""
         entry = self.queue[0]
-        if not isinstance(entry, Call) or entry.pace() or entry.open - entry.left < self.workers:
+        if not isinstance(entry, Call) or not entry.awaits_word(self.workers):
             return False
         if entry.dark is None:
             entry.dark = self.world.now + PATIENCE

@@ -8,7 +8,7 @@ from microscoop.protocol import Block
 
 from .world import Violation
 
-LEAST_TIME, MOST_TIME = 0.0005, 0.016          # seconds, as in calls.py
+LEAST_TIME, MOST_TIME, QUICK, AT_FIRST = 0.001, 0.016, 0.0001, 2       # seconds, and blocks, as in calls.py
 HEAVY = 4                  # pieces that a block of several items may have
 
 Script = Generator[Optional[float], None, Any]
@@ -65,6 +65,13 @@ class Call:
         self._spent = self._done = 0.0
         self.dark: Optional[float] = None          # until then it waits to learn how long its items take
 
+    def awaits_word(self, workers: int) -> bool:
+        """Whether enough is out to learn how long an item takes."""
+        pace, out = self.pace(), self.open - self.left
+        if not pace:
+            return out >= workers
+        return pace < QUICK and self._done < 2 and out >= AT_FIRST * workers * self._size(self.left, workers)
+
     def pace(self) -> float:
         """Seconds that an item takes; 0: not known yet."""
         return self._spent / self._done if self._done else 0.0
@@ -95,6 +102,7 @@ class Call:
         self.open -= len(outcomes)
         if spent:
             self._spent, self._done = self._spent / 2 + spent / 1e9, self._done / 2 + len(outcomes)
+            self.dark = None
         for item, outcome in enumerate(outcomes, first):
             if item in self.outcomes:
                 raise Violation("item %d of call %d was delivered twice" % (item, self.number))
