@@ -62,6 +62,8 @@ else:
     BASE = _own_directory()
 TEMP = BASE / "tmp"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who is started in the background ignores it, and its runs
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:      # as nohup leaves it: we go on ignoring it, our runs do not
+    signal.signal(signal.SIGHUP, lambda *_: None)
 STACKS = BASE / "stacks"
 
 
