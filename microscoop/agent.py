@@ -229,7 +229,8 @@ class Agent:
                 _set_group(0)
             _hang_on(lifeline, own)
             self._close_ours()
-            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+            with suppress(OSError, ValueError):        # forbidden, then it was to us as well
+                resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
             child.reset_signals()
             if message.kind == ORIGIN:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -470,6 +471,7 @@ def fork_local(settings: Settings, limits: Limits, held: Sequence[int],
     try:
         ours.close()
         arrivals.close()
+        passing.setblocking(True)                      # whatever socket.setdefaulttimeout was told
         Agent(Channel(theirs.fileno(), theirs.fileno()), settings, limits, held, passing, foreground).run()
         status = Status.OK
     except BaseException:                              # the launcher's code above us must not go on in this process

@@ -148,9 +148,10 @@ def too_old(host):  # type: (str) -> str
 
 def usable_cores():  # type: () -> int
     """The cores that this process may use, where the system can tell; else all."""
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except (AttributeError, OSError):  # it cannot be asked, or must not be
+        return os.cpu_count() or 1
 
 
 def facts():  # type: () -> Dict[str, Any]

@@ -200,20 +200,18 @@ class Rest(Record):
 
 class Crew:
     """The workers of all hosts that have one minor version of Python."""
-    __slots__ = ("minor", "workers", "idle", "ahead", "_rests")
+    __slots__ = ("minor", "workers", "idle", "ahead")
 
     def __init__(self, minor: int) -> None:
         self.minor = minor
         self.workers = 0           # that are up or are being started
         self.idle: List[Rest] = []                 # in the order in which they are given work
         self.ahead: Dict[int, Process] = {}        # busy, but could be given the next block already
-        self._rests = 0                            # so far
 
-    def lay(self, process: Process) -> None:
+    def lay(self, process: Process, number: int) -> None:
         """It is idle."""
         if process.rest is None:
-            self._rests += 1
-            process.rest = Rest(process.host.round_trip, self._rests, process)
+            process.rest = Rest(process.host.round_trip, number, process)
             insort(self.idle, process.rest)
 
     def rouse(self, process: Process) -> None:
@@ -264,6 +262,7 @@ class Broker:
         self._granted = 0                           # credits of owners with a surplus
         self._turns: DefaultDict[int, Deque[Turn]] = defaultdict(deque)     # owners in the stock, by what minor
         self._turn = 0                              # the number of the last one
+        self._rests = 0                             # how often a worker was idle
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
         self._busy: Set[int] = set()                # where tasks may be at work, asleep or given out
         self._listening: Optional[Process] = None   # the origin, once it has said Quiet
@@ -303,7 +302,11 @@ class Broker:
 
     def _measured(self, event: Measured) -> None:
         if event.host in self.hosts:
-            self.hosts[event.host].round_trip = int(event.round_trip * 1e6)
+            host = self.hosts[event.host]
+            host.round_trip = int(event.round_trip * 1e6)
+            for rest in [process.rest for process in host.processes.values() if process.rest]:
+                host.crew.rouse(rest.process)
+                host.crew.lay(rest.process, rest.number)
 
     def _await(self, event: Awaited) -> None:
         self._awaited.discard(event.host)
@@ -472,7 +475,8 @@ class Broker:
         if message.idle != RUNNING:
             for held in process.held if message.idle == WAITING else ():      # suspended; else on its way there
                 held.planned = 0
-            crew.lay(process)
+            self._rests += 1
+            crew.lay(process, self._rests)
         else:
             self._busy.add(process.number)
             crew.rouse(process)
@@ -581,11 +585,14 @@ class Broker:
 
     def _give(self) -> None:
         """A block to each process that is idle; then ahead of time where the way is long."""
+        while self._stocked:
+            idle = [crew.idle[0] for crew in self._crews.values() if crew.idle and self._has_for(crew)]
+            if not idle:
+                break
+            worker = min(idle).process
+            worker.host.crew.rouse(worker)
+            self._hand_over(worker)
         for crew in self._crews.values() if self._stocked else ():
-            while crew.idle and self._has_for(crew):
-                worker = crew.idle[0].process
-                crew.rouse(worker)
-                self._hand_over(worker)
             while crew.ahead and self._has_to_spare_for(crew):
                 _, worker = crew.ahead.popitem()
                 while self._has_to_spare_for(crew) and self._may_go_ahead(worker):

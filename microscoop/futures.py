@@ -22,7 +22,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from itertools import chain, islice
+from itertools import islice
 from operator import index
 from typing import (
     TYPE_CHECKING,
@@ -30,7 +30,6 @@ from typing import (
     Callable,
     Deque,
     Dict,
-    Generator,
     Iterable,
     Iterator,
     List,
@@ -57,8 +56,6 @@ PULL_TIME = 0.002          # seconds that inputs may be read on before we look f
 FIRST_PULL = 0.01          # the same at the call, where nobody waits for a result yet
 BATCH = 2048               # items of an input that go out together, at most
 BATCH_TIME = 0.0005        # seconds after which those that were read so far go out
-
-Batches = Generator[Iterator[Any], None, None]
 
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
@@ -326,12 +323,6 @@ class _Source:
         self.rows: Optional[Iterator[Any]] = iter(inputs[0]) if self._single else zip(*inputs) if inputs else None
         self._window = window
         self._width = 1            # bytes of an item, as last seen
-        self.closed = False        # nobody takes any more
-
-    def close(self) -> None:
-        """What is not begun is dropped."""
-        self.closed = True
-        self.owner.drop(self.call)
 
     def room(self) -> int:
         """How many more items may be on their way or waiting to be consumed."""
@@ -380,7 +371,7 @@ class _Source:
             self.owner.push(self.call, columns)
 
 
-def mapped(owner: Owner, results: Callable[[_Source], Batches], func: Callable[..., Any],
+def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any],
            iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
     """A map of this owner's, begun; `results` makes the iterator."""
@@ -401,11 +392,9 @@ def mapped(owner: Owner, results: Callable[[_Source], Batches], func: Callable[.
     else:
         source = _Source(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
         source.read_on(FIRST_PULL)
-    batches = results(source)
-    found: Any = Results.from_iterable(batches)
-    found.batches = batches
-    call.consumer = weakref.ref(found, lambda _: owner.abandon(call, source.rows is not None))
-    return found  # type: ignore[no-any-return]
+    generator = results(source)
+    call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
+    return generator
 
 
 def _whole(name: str, number: Any) -> Optional[int]:
@@ -439,22 +428,8 @@ def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
 
 # Results -------------------------------------------------------------------------------------------------------------
 
-class Results(chain):  # type: ignore[type-arg]  # 3.8 has no chain[Any]
-    """Of a map, in batches: a generator takes three times as long for each result.  Otherwise it is like one: closed,
-    dropped or after an error it drops what has not begun, and is at its end."""
-    batches: Batches
-
-    def close(self) -> None:
-        """Take no more."""
-        self.batches.close()
-        deque(self, 0)                             # what is left of the last one
-
-    def __reduce__(self) -> Any:
-        raise TypeError("the results of a map cannot be pickled or copied: make a list of them")
-
-
-def ordered(source: _Source) -> Batches:
-    """Results in order."""
+def ordered(source: _Source) -> Iterator[Any]:
+    """Results in order; what is not begun when this is closed is dropped."""
     call, position = source.call, 0
     call.begun = True
     try:
@@ -462,12 +437,12 @@ def ordered(source: _Source) -> Batches:
         while _ready(source):
             entries = call.take(position)
             call.wanted = position = position + len(entries)
-            yield _values(source, entries)
+            yield from _values(entries)
     finally:
-        source.close()
+        source.owner.drop(call)
 
 
-def _unordered(source: _Source) -> Batches:
+def _unordered(source: _Source) -> Iterator[Any]:
     """Results as they come."""
     call = source.call
     call.begun = True
@@ -475,32 +450,25 @@ def _unordered(source: _Source) -> Batches:
         while _ready(source):
             with source.owner.lock:                # the reader thread adds to them
                 first = next(iter(call.outcomes))
-            yield _values(source, call.take(first))
+            yield from _values(call.take(first))
     finally:
-        source.close()
+        source.owner.drop(call)
 
 
-def _values(source: _Source, entries: Sequence[Any]) -> Iterator[Any]:
+def _values(entries: Sequence[Any]) -> Iterator[Any]:
     """The values of a run of outcomes; those of a list are atoms, which need no work."""
-    return iter(entries) if type(entries) is list else _each(source, entries)
+    return iter(entries) if type(entries) is list else _each(entries)
 
 
-def _each(source: _Source, entries: Sequence[Any]) -> Iterator[Any]:
+def _each(entries: Sequence[Any]) -> Iterator[Any]:
     for entry in entries:                          # a generator: StopIteration of a task must not end it in silence
-        if source.closed:
-            return
-        try:
-            value = tasks.value(entry)
-        except BaseException:
-            source.close()
-            raise
-        yield value
+        yield tasks.value(entry)
 
 
 def _ready(source: _Source) -> bool:
     """Wait until a result can be taken, reading the inputs on meanwhile; False when there will be none."""
     owner, call = source.owner, source.call
-    while not source.closed and not call.ready():
+    while not call.ready():
         if source.rows is not None and source.room() > 0:
             source.read_on()
         elif call.held():
@@ -511,7 +479,7 @@ def _ready(source: _Source) -> bool:
             raise call.error
         else:
             return False
-    return not source.closed                       # by an error
+    return True
 
 
 # Waiting -------------------------------------------------------------------------------------------------------------

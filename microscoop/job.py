@@ -118,8 +118,10 @@ def _script(program: Sequence[str], hosts: Sequence[str]) -> str:
     script = program[0]
     if os.path.isdir(script):
         raise UsageError(f"{script!r} is a directory, where a script was expected")
-    if not os.path.isfile(script):  # each worker loads it anew, so it cannot be a pipe
+    if not os.path.exists(script):
         raise UsageError(f"there is no file {script!r}, where a script was expected")
+    if not os.path.isfile(script):
+        raise UsageError(f"{script!r} is no regular file, and each worker reads the script anew: save it to one first")
     try:
         with open(script, "rb") as file:
             text = b"\0" not in file.read(4096)

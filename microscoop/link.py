@@ -47,6 +47,7 @@ class Link:
     def connect(self, sock: socket, name: str) -> None:
         """Lead there, if it was made before there was a socket."""
         self._socket, self.name = sock, name
+        sock.setblocking(True)                     # whatever socket.setdefaulttimeout was told
         self._epoll: Any = select.epoll() if hasattr(select, "epoll") else None    # the socket, while it is attended
         if self._epoll is not None:
             self._epoll.register(sock.fileno(), POLLIN)

@@ -343,7 +343,7 @@ class Owner:
     def drop(self, call: Call) -> None:
         """Nobody wants this call any more: what was not begun shall not be."""
         call.consumer = None                       # there is no need to tell that it goes
-        if call.open or call.spread is not None:
+        if call.open or call.outcomes or call.spread is not None:
             self.later(lambda: self._drop(call))
         else:
             self._later.append(lambda: self._drop(call))        # not worth waking the reader thread
@@ -653,7 +653,12 @@ class Owner:
         if not isinstance(message, Result):        # a leaf's
             message.arrived(self, data)
             return
-        self.settle(message, tasks.outcomes(data), True)
+        try:
+            outcomes = tasks.outcomes(data)
+        except MemoryError:
+            why = MemoryError("there is no memory here for a result of %d bytes" % message.size)
+            outcomes = (tasks.never_ran(why),) * message.items
+        self.settle(message, outcomes, True)
         self.link.send(Taken(message.worker, self.number, message.call, message.first, message.items))
 
 
@@ -661,7 +666,7 @@ class Callbacks:
     """The one thread that runs callbacks, in the order in which their futures ended."""
 
     def __init__(self) -> None:
-        from queue import SimpleQueue
+        from _queue import SimpleQueue  # that of `queue`, which may be a file of the script's
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="microscoop-callbacks", daemon=True)
         self._thread.start()

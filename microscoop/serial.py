@@ -79,12 +79,12 @@ class Serial(Worker):
     def _run(self, entry: Any) -> None:
         """All of it.  Raises KeyboardInterrupt after a task that Ctrl-C has ended."""
         while entry.left and not self._here.interrupted:
-            with self.lock:
-                work = self._own(entry)
             self._here.signalled = False
             if self._here.depth >= DEEP:
-                self._run_afresh(work)
+                self._run_afresh(lambda: entry)
             else:
+                with self.lock:
+                    work = self._own(entry)
                 self._perform(work)
         if self._here.interrupted:
             self._here.interrupted, self._here.signalled = False, True     # the task that submitted this may catch it

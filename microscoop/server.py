@@ -38,10 +38,12 @@ from .report import Outlet, Reporter
 SPOILED = "written to the descriptor that leads to its launcher"
 TOO_MANY = ("%d worker(s) here and %d other host(s) need more open files than this process may have (%d): raise that "
             "limit (ulimit -Hn), or have fewer")
+FULL = errno.EMFILE, errno.ENFILE
 NO_PROCESS = "no process can be started here: %s; end others of yours, or raise their limit (ulimit -u)"
 NO_WORKER = "no worker could be started on any host"
 GRACE = 4.0                # seconds in which everything must end
 DOUBT = 0.5                # seconds in which the origin may fail for the same reason as its workers
+ENDING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 TWICE = 2.0                # seconds within which a second Ctrl-C ends all
 
 
@@ -97,14 +99,16 @@ class Server:
             while self._status is None:
                 self._loop.turn()
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
+            if error.errno not in FULL:
                 raise
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            workers, hosts = self._machines.head.share.workers, len(self._machines.remote)
-            raise UsageError(TOO_MANY % (workers, hosts, limit)) from None
+            raise UsageError(self._too_many()) from None
         finally:
             self._end()
         return self._status
+
+    def _too_many(self) -> str:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return TOO_MANY % (self._machines.head.share.workers, len(self._machines.remote), limit)
 
     def _announce(self) -> None:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -125,8 +129,8 @@ class Server:
         try:
             self._agent_pid, sock, self._arrivals = agent.fork_local(
                 self._settings(), self._limits, ours, _in_foreground())
-        except BlockingIOError as error:               # EAGAIN: no more processes
-            raise UsageError(NO_PROCESS % error.strerror) from None
+        except OSError as error:                       # EAGAIN, ENOMEM; EMFILE
+            raise UsageError(self._too_many() if error.errno in FULL else NO_PROCESS % error.strerror) from None
         self._loop.read(self._arrivals.fileno(), self._arrived)
         self.opened = not self._machines.remote        # nothing to wait for: the script begins at once
         self._machines.begin_head(sock, self.opened or self._given is not None)
@@ -308,14 +312,14 @@ class Server:
 
     def _catch_signals(self) -> None:
         self._loop.hear_signals(self._signalled)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:     # nohup
                 signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # were it ignored, no child could be waited for
         signal.pthread_sigmask(signal.SIG_SETMASK, ())     # whoever started us may have had them blocked
 
     def _signalled(self, numbers: bytes) -> None:
-        for number in numbers:
+        for number in filter(ENDING.__contains__, numbers):    # others have handlers that were there before us
             if self.is_over():
                 self._hurried = number
             if number == signal.SIGINT:

@@ -248,12 +248,13 @@ class Worker(Owner):
             self._look_by(time.perf_counter_ns() + PATIENCE)
 
     def _hand_turn_on(self) -> None:
-        """Let another thread take in work; the lock is held."""
-        self._holder = self._until = 0
+        """Let another thread take in work; the lock is held.  Raises RuntimeError, and nothing has changed, if there
+        may be no more threads."""
         if self._parked:
             self._turn.notify()
         else:
             self._begin(self.serve)
+        self._holder = self._until = 0
 
     def _lend_turn(self) -> None:
         """Threads of the user's wait, and perhaps each task at work for one of them: let another thread take in work,
@@ -339,11 +340,12 @@ class Worker(Owner):
             with self.lock:
                 if ready():
                     return True
-                mine = self._choose(task, watched)
-            if mine is None:
+                entry = self._choose(task, watched)
+                mine = None if entry is None or deep else self._own(entry)
+            if entry is None:
                 break
             if deep:
-                self._run_afresh(mine)
+                self._run_afresh(lambda: self._choose(task, watched))
             else:
                 self._perform(mine)
         return self._sleep(ready, watched, timeout)
@@ -352,10 +354,10 @@ class Worker(Owner):
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""
         for thing in watched:
             if thing.left:
-                return self._own(thing)
+                return thing
         for entry in reversed(self.queue):
             if entry.parent is task:
-                return self._own(entry)
+                return entry
         return None
 
     def _sleep(self, ready: Callable[[], bool], watched: Tuple[Any, ...], timeout: Optional[float]) -> bool:
@@ -363,12 +365,12 @@ class Worker(Owner):
             if ready():
                 return True
             mine = self._holder == threading.get_ident()
-            self._busy -= 1
             if mine:
                 self._hand_turn_on()
                 for run in self._runs:
                     self._flush(run)
                     self._shrink(run)
+            self._busy -= 1
         self._put_down_guards()
         in_time = False
         try:
@@ -414,22 +416,28 @@ class Worker(Owner):
                                            % future)
                     beneath = beneath.beneath
 
-    def _run_afresh(self, work: Any) -> None:
-        """Run it in a thread with an empty stack, and wait for that."""
+    def _run_afresh(self, choose: Callable[[], Any]) -> None:
+        """Run what this chooses, if anything, in a thread with an empty stack, and wait for that.  Raises RuntimeError,
+        and nothing was taken, if there may be no more threads."""
         def run() -> None:
-            if mine:
-                with self.lock:
+            with self.lock:
+                if mine:
                     self._take_turn()
-            self._perform(work, task)
+                entry = choose()
+                work = None if entry is None else self._own(entry)
+            if work is not None:
+                self._perform(work, task)
 
         task = self._here.task
         mine = self._holder == threading.get_ident()
         self._put_down_guards()
-        self._begin(run).join()
-        with self.lock:
-            if mine:
-                self._take_turn()
-        self._take_up_guards()
+        try:
+            self._begin(run).join()
+        finally:
+            with self.lock:
+                if mine:
+                    self._take_turn()
+            self._take_up_guards()
 
     # Running
 

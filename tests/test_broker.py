@@ -167,6 +167,17 @@ class Work(Two):
         self.assertEqual([given(self.office.block(item)) for item in (1, 2, 3)],
                          [[(self.one, 1, 1)], [(self.two, 1, 2)], [(far, 1, 3)]])
 
+    def test_the_nearest_is_found_among_all_pythons_and_by_what_was_measured_last(self):
+        far, = self.office.host("far", 1, 0.3)
+        other, = self.office.host("other", 1, 0.1, minor=9)
+        for worker in (far, other):
+            self.office.hear(worker, Idle(FREED))
+        self.assertEqual(given(self.office.block(0)), [(other, 1, 0)])
+        self.office.result(other, 0)
+        self.office.hear(other, Idle(FREED))
+        self.office.tell(Measured("far", 0.05))
+        self.assertEqual(given(self.office.block(1)), [(far, 1, 1)])
+
     def test_nobody_is_given_the_block_that_was_meant_for_one_who_is_busy_after_all(self):
         self.office.hear(self.one, Idle(FREED), Idle(RUNNING))
         self.assertEqual(given(self.office.block(0)), [])

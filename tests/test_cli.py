@@ -119,7 +119,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["--", "--help"], "there is no file '--help'"),
     (["-"], "there is no file '-'"),
     (["folder.py"], "'folder.py' is a directory"),
-    (["/dev/null"], "there is no file '/dev/null', where a script"),
+    (["/dev/null"], "'/dev/null' is no regular file, and each worker reads the script anew: save it"),
     (["-n", "0", "script.py"], "-n: expected a whole number of at least 1, found '0'"),
     (["-n", "-1", "script.py"], "found '-1'"),
     (["-n", "x", "script.py"], "found 'x'"),

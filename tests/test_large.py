@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 
 from tests import harness
@@ -89,6 +90,34 @@ class Large(harness.TestCase):
         in_script, in_child, nested = result.out.split()
         self.assertLessEqual(int(in_child), 1)             # the one that the reader thread was just looking into
         self.assertTrue(0 < int(in_script) <= 16 and int(nested) <= 16, result.out)
+
+    @unittest.skipUnless(sys.platform == "linux", "the limit is known to be kept on Linux")
+    def test_a_result_that_does_not_fit_here_is_that_item_s_error(self):
+        result = harness.run("-q", "-n", "1", self.script("""
+import resource
+from microscoop import futures
+
+def give(size):
+    return b"x" * size
+
+if __name__ == "__main__":
+    print(futures.submit(give, 3).result())
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+    try:
+        futures.submit(give, 80 << 20).result()
+    except MemoryError as error:
+        print(error)
+    try:
+        print(list(futures.map(give, [1, 80 << 20, 2])))
+    except MemoryError as error:
+        print(error)
+    print(futures.submit(give, 2).result())
+"""))
+        words = "there is no memory here for a result of 8"
+        self.assertEqual((result.status, result.out.count(words), result.out[:5], result.out[-6:], result.err),
+                         (0, 2, "b'xxx", "b'xx'\n", ""), result.out)
 
     @harness.slow
     @unittest.skipIf(memory() < NEEDED, "needs 16 GiB of free memory")

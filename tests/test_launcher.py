@@ -427,6 +427,34 @@ class Runs(harness.TestCase):
     def test_tunnel_without_hosts_changes_nothing(self):
         self.check_article(harness.run("-q", "-n", "3", "--tunnel", self.script(QUICK)))
 
+    def test_what_stood_in_our_process_before_us_does_no_harm(self):
+        script = self.script("""
+import os, signal, time
+from microscoop import futures
+
+def parent(pid):
+    with open("/proc/%d/stat" % pid) as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+if __name__ == "__main__":
+    if os.path.isdir("/proc/self"):
+        os.kill(parent(os.getppid()), signal.SIGALRM)
+    print(*futures.map(abs, range(5)))
+""")
+        begin = """
+import os, resource, runpy, signal, socket
+
+def forbidden(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+os.sched_getaffinity = resource.setrlimit = forbidden      # as a filter of system calls has it
+socket.setdefaulttimeout(0.1)
+signal.signal(signal.SIGALRM, lambda *_: None)
+runpy.run_module("microscoop", run_name="__main__", alter_sys=True)
+"""
+        result = harness.plain("-c", begin, "-q", "-n", "2", script)
+        self.assertEqual((result.status, result.out, result.err), (0, "0 1 2 3 4\n", ""))
+
     def test_signals_that_were_ignored_or_blocked_when_it_was_started_do_no_harm(self):
         begin = """
 import os, signal, sys

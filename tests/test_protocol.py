@@ -309,7 +309,7 @@ class Channels(Pairs):
 
     def test_a_process_speaks_and_hears_whole_messages_and_can_be_woken(self) -> None:
         channel, theirs = self.channel()
-        theirs.settimeout(None)
+        theirs.settimeout(0.1)                      # as socket.setdefaulttimeout has it
         link = Link(theirs)
         link.send(Idle(1), Unfit(b"why"))
         self.assertEqual([decode(frame) for frame in channel.receive()], [Idle(1), Unfit(b"why")])

@@ -185,7 +185,6 @@ class Guest(Owner):
 
     def __init__(self, job: Job) -> None:
         ours, theirs = socket.socketpair()
-        ours.setblocking(True)                     # whatever socket.setdefaulttimeout was told
         with theirs:
             self._launcher = _start(job, theirs)
         self._line = link = Line(ours)
