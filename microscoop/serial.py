@@ -81,7 +81,12 @@ class Serial(Worker):
         while entry.left and not self._here.interrupted:
             self._here.signalled = False
             if self._here.depth >= DEEP:
-                self._run_afresh(lambda: entry)
+                try:
+                    self._run_afresh(lambda: entry)
+                except RuntimeError:               # there may be no more threads: nobody would ever run it
+                    with self.lock:
+                        self._forsake(entry)
+                    raise
             else:
                 with self.lock:
                     work = self._own(entry)
@@ -90,9 +95,15 @@ class Serial(Worker):
             self._here.interrupted, self._here.signalled = False, True     # the task that submitted this may catch it
             with self.lock:
                 self.unread.pop(getattr(entry, "serial", 0), None)
-                if isinstance(entry, Call):
-                    self._drop(entry)
+                self._forsake(entry)
             raise KeyboardInterrupt
+
+    def _forsake(self, entry: Any) -> None:
+        """What is left of it shall not run; the lock is held."""
+        if isinstance(entry, Call):
+            self._drop(entry)
+        elif entry.left:
+            self.remove(entry)
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         if self._here.signalled and isinstance(error, KeyboardInterrupt):
