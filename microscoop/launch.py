@@ -161,6 +161,7 @@ class Start:
         self._said, self._complaints = bytearray(), bytearray()
         self._over = self._quiet = False  # its stdout and stderr are at their end
         self._sock, theirs = socket.socketpair()
+        theirs.setblocking(True)  # whatever socket.setdefaulttimeout was told
         self._stderr, complaints = os.pipe()
         self._way = Channel(self._sock.fileno(), self._sock.fileno())  # for what is written
         os.set_blocking(self._stderr, False)

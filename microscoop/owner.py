@@ -649,13 +649,16 @@ class Owner:
             self.pulled(*whole)
 
     def pulled(self, message: Any, data: Any) -> None:
-        """A body is here whole.  It is opened before its sender may use the memory again."""
+        """A body is here whole; or None, where there is no memory for it.  It is opened before its sender may use the
+        memory again."""
         if not isinstance(message, Result):        # a leaf's
             message.arrived(self, data)
             return
         try:
-            outcomes = tasks.outcomes(data)
+            outcomes = None if data is None else tasks.outcomes(data)
         except MemoryError:
+            outcomes = None
+        if outcomes is None:
             why = MemoryError("there is no memory here for a result of %d bytes" % message.size)
             outcomes = (tasks.never_ran(why),) * message.items
         self.settle(message, outcomes, True)

@@ -83,7 +83,7 @@ class Serial(Worker):
             if self._here.depth >= DEEP:
                 try:
                     self._run_afresh(lambda: entry)
-                except RuntimeError:               # there may be no more threads: nobody would ever run it
+                except BaseException:              # there may be no more threads; or Ctrl-C: nobody waits for it
                     with self.lock:
                         self._forsake(entry)
                     raise
@@ -104,6 +104,9 @@ class Serial(Worker):
             self._drop(entry)
         elif entry.left:
             self.remove(entry)
+
+    def _forget(self, call: Call) -> None:
+        self._functions.pop((self.number, call.number), None)      # nobody else has it
 
     def failure(self, error: BaseException, what: str) -> tasks.Failure:
         if self._here.signalled and isinstance(error, KeyboardInterrupt):

@@ -231,12 +231,16 @@ class Streams:
                 self._send(Pull(flow.sender, self.number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Tuple[Any, Any]]:
-        """Take in a piece; the message and its body, if that was the last one."""
+        """Take in a piece; the message and its body, if that was the last one; None if there is no memory for it."""
         key = (message.owner, message.call, message.first)
         flow = self._in.get(key)
         if flow is None or flow.sender != message.to:
             return None                            # dropped meanwhile, or of one that died, and overtaken by that
-        flow.data += message.body
+        try:
+            flow.data += message.body
+        except MemoryError:
+            self.forget(key)
+            return flow.message, None
         whole = len(flow.data) == flow.message.size
         if whole:
             del self._in[key]

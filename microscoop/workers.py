@@ -326,10 +326,11 @@ class Worker(Owner):
                 if ready():
                     return True
                 self._strangers += 1
-                self._lend_turn()
-                self._look_by(time.perf_counter_ns() + PATIENCE)
-                self._unguarded.notify_all()
             try:
+                with self.lock:
+                    self._lend_turn()              # raises where there may be no more threads
+                    self._look_by(time.perf_counter_ns() + PATIENCE)
+                    self._unguarded.notify_all()
                 return self.sleep(ready, watched, timeout)
             finally:
                 with self.lock:
@@ -642,6 +643,8 @@ class Worker(Owner):
         if not isinstance(message, Block):
             super().pulled(message, data)
             return
+        if data is None:
+            raise MemoryError("there is no memory here for arguments of %d bytes" % message.size)
         with self.lock:
             if message.first == KEPT:
                 self._functions[message.owner, message.call] = tasks.Apart(data)

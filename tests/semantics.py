@@ -714,7 +714,9 @@ class Pep3148(Case):
         results = pool.map(hold, [gate] * 20, range(20))
         thread = threading.Thread(target=lambda: got.extend(results))
         thread.start()
-        time.sleep(0.1)
+        limit = time.monotonic() + 10
+        while not results.gi_running and time.monotonic() < limit:
+            time.sleep(0.01)
         self.assertIsInstance(self.error_of(lambda: next(results)), ValueError)
         self.open_gate(gate)
         thread.join()

@@ -677,6 +677,26 @@ if __name__ == "__main__":
 
 
 class Outside(Scripts):
+    def test_ctrl_c_at_the_bottom_of_a_deep_chain_leaves_nothing_to_wait_for(self):
+        result = harness.plain("-W", "ignore", self.script("""
+import os, signal, threading, time
+from microscoop import futures
+
+def deep(depth):
+    if depth == 0:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        time.sleep(0.5)
+    return depth and 1 + sum(futures.map(deep, [depth - 1, -1])) if depth > 0 else 0
+
+if __name__ == "__main__":
+    for depth in (20, 60):                         # from 40 on in a thread with a stack of its own
+        try:
+            futures.submit(deep, depth).result()
+        except KeyboardInterrupt:
+            print(futures.submit(abs, -depth).result())
+"""))
+        self.assertEqual((result.status, result.out), (0, "20\n60\n"), result.err)
+
     def test_a_fork_of_the_script_works_serially_too(self):
         result = harness.plain(self.script("""
             import multiprocessing
