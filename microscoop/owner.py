@@ -649,8 +649,8 @@ class Owner:
             self.pulled(*whole)
 
     def pulled(self, message: Any, data: Any) -> None:
-        """A body is here whole; or None, where there is no memory for it.  It is opened before its sender may use the
-        memory again."""
+        """A body is here whole; or None, as of `Streams.piece`.  It is opened before its sender may use the memory
+        again."""
         if not isinstance(message, Result):        # a leaf's
             message.arrived(self, data)
             return

@@ -17,7 +17,7 @@ import resource
 from struct import Struct
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
-from .protocol import INLINE, WINDOW, Drop, Message, Piece, Pull
+from .protocol import INLINE, WINDOW, Drop, Message, Piece, Pull, Result
 from .tasks import PROTOCOL
 
 PULLS = 2                  # streams that a process takes in at a time
@@ -231,7 +231,8 @@ class Streams:
                 self._send(Pull(flow.sender, self.number, *key, flow.asked))
 
     def piece(self, message: Piece) -> Optional[Tuple[Any, Any]]:
-        """Take in a piece; the message and its body, if that was the last one; None if there is no memory for it."""
+        """Take in a piece; the message and its body, if that was the last one.  For a result there may be no memory:
+        then None is its body at once."""
         key = (message.owner, message.call, message.first)
         flow = self._in.get(key)
         if flow is None or flow.sender != message.to:
@@ -239,6 +240,8 @@ class Streams:
         try:
             flow.data += message.body
         except MemoryError:
+            if not isinstance(flow.message, Result):
+                raise
             self.forget(key)
             return flow.message, None
         whole = len(flow.data) == flow.message.size

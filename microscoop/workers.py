@@ -643,8 +643,6 @@ class Worker(Owner):
         if not isinstance(message, Block):
             super().pulled(message, data)
             return
-        if data is None:
-            raise MemoryError("there is no memory here for arguments of %d bytes" % message.size)
         with self.lock:
             if message.first == KEPT:
                 self._functions[message.owner, message.call] = tasks.Apart(data)
