@@ -284,6 +284,10 @@ class Broker:
         """Whether tasks are in the stock, given out, at work or asleep."""
         return bool(self._stocked or self._busy)
 
+    def is_calm(self) -> bool:
+        """Whether at most one process has tasks: so whoever waits does so for that, or for the script."""
+        return len(self._busy) <= 1
+
     def workers(self) -> int:
         """Workers that are up or are being started."""
         return self._workers

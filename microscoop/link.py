@@ -25,6 +25,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from .channel import Frames, framed
 from .protocol import Message, decode, encode
+from .spin import Spin
 
 LONGEST = 1e6              # seconds that `poll` is asked to wait at most: its integers end at 2e6
 AT_ONCE = int(MSG_DONTWAIT)
@@ -33,9 +34,10 @@ AT_ONCE = int(MSG_DONTWAIT)
 class Link:
     """A process's socket to the broker (or to the agent that passes it on)."""
 
-    def __init__(self, sock: Optional[socket] = None, name: str = "") -> None:
+    def __init__(self, sock: Optional[socket] = None, name: str = "", may_spin: bool = False) -> None:
         self._sending = threading.Lock()
         self._frames = Frames()
+        self._spin, self._may_spin = Spin(), may_spin      # of who listens
         self._listens = False                      # a thread does
         self._heeds = False                        # signals write to the pipe for who listens
         self._others = 0                           # threads that wait and do not
@@ -104,7 +106,7 @@ class Link:
     def hear(self, seconds: Optional[float]) -> bool:
         """As `attend`, but it is `rouse` that ends it early; and `receive` raises what it should."""
         try:
-            return _has_come(self._hears.poll(_milliseconds(seconds)), self._stir)
+            return _has_come(self._spin.wait(self._hears.poll, _milliseconds(seconds), self._may_spin), self._stir)
         except OSError as error:
             self._error = error
             return True

@@ -9,6 +9,7 @@ import time
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
 from .channel import Channel
+from .spin import Spin
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -19,6 +20,7 @@ class Loop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._callbacks: Dict[int, Dict[int, Callable[[], None]]] = {}     # by descriptor, then READ or WRITE
+        self._spin = Spin()
         self._dirty: Set[Channel] = set()
         self._timers: List[Tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -87,14 +89,14 @@ class Loop:
         self.forget(channel.reader)
         self.forget(channel.writer)
 
-    def turn(self, seconds: Optional[float] = None) -> None:
+    def turn(self, seconds: Optional[float] = None, may_spin: bool = False) -> None:
         """Write what is queued, wait (so many seconds at most), and call back for what has happened."""
         while self._dirty:
             self.flush(self._dirty.pop())
         if self._timers:
             left = max(self._timers[0][0] - time.monotonic(), 0)
             seconds = left if seconds is None else min(left, seconds)
-        for key, events in self._selector.select(seconds):
+        for key, events in self._spin.wait(self._selector.select, seconds, may_spin):
             for kind in (READ, WRITE):
                 if events & kind and kind in key.data:     # else an earlier one of this turn has taken it back
                     key.data[kind]()

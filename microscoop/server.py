@@ -97,7 +97,7 @@ class Server:
             self.hosts_changed()
             self._machines.beat()
             while self._status is None:
-                self._loop.turn()
+                self._loop.turn(may_spin=self._broker.is_calm())
         except OSError as error:
             if error.errno not in FULL:
                 raise

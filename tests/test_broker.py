@@ -136,6 +136,15 @@ class Work(Two):
         (owner, message), = sent(self.office.result(self.one, 0), Result)
         self.assertEqual((owner, message.worker, message.body), (self.office.origin, self.one, b"body"))
 
+    def test_it_is_calm_while_one_worker_at_most_has_tasks(self):
+        calm = []
+        for event in (lambda: self.office.hear(self.one, Idle(FREED)), lambda: self.office.hear(self.two, Idle(FREED)),
+                      lambda: self.office.block(0), lambda: self.office.block(1),
+                      lambda: self.office.result(self.one, 0), lambda: self.office.hear(self.one, Idle(FREED, 1))):
+            event()
+            calm.append(self.office.broker.is_calm())
+        self.assertEqual(calm, [True, True, True, False, False, True])
+
     def test_the_owner_and_the_worker_of_a_message_are_who_sent_it_whatever_they_say(self):
         self.office.hear(self.one, Idle(FREED))
         (_, block), = sent(self.office.hear(self.office.origin, Block(99, 1, 0, 1, 0, 0, 0, 0, 0)), Block)
