@@ -385,7 +385,7 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
     if count is not None:
         columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
         count = min(len(column) for column in columns)     # an input may give less than it says
-        columns = [column[:count] for column in columns]
+        columns = [column if len(column) == count else column[:count] for column in columns]
         source = _Source(owner, call, (), WINDOW_ITEMS, limit)
         if count:
             owner.push(call, columns)

@@ -18,6 +18,7 @@ import threading
 import time
 from _signal import NSIG, default_int_handler, getsignal, pthread_sigmask  # type: ignore[import-not-found]
 from _signal import signal as set_handler  # those of `signal` make an enum of what they give, which takes 2 us
+from _thread import start_new_thread
 from collections import deque
 from contextlib import suppress
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
@@ -210,19 +211,18 @@ class Owner:
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
             Remark: self._tell_leaf, Quiet: lambda message: self._silence.come()}
-        self._reader: Any = None                   # a thread, once it runs
+        self._reader: Any = None                   # its thread, once that runs
 
     def start(self) -> None:
-        """Begin to take in what comes, if that has not begun yet."""
+        """Begin to take in what comes, if that has not begun yet.  Not in a Thread of `threading`: that takes some 30
+        pages more in each worker, and the caller's time until it runs."""
         if self._reader is None:
-            self._reader = True                    # first: a garbage collection meanwhile may lead here again
+            self._reader = 0                       # first: a garbage collection meanwhile may lead here again
             try:
-                reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)
-                reader.start()
+                self._reader = start_new_thread(self._read, ())
             except RuntimeError:                   # there may be no more threads
                 self._reader = None
                 raise
-            self._reader = reader
 
     # Called by the user's threads
 

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 import weakref
-from _thread import start_new_thread
 from array import array
 from collections import deque
 from contextlib import suppress
@@ -127,10 +126,6 @@ class Worker(Owner):
         """In a child that a task has forked: no other thread is there that could release the lock."""
         if not self.lock._is_owned():
             self.lock = threading.RLock()
-
-    def start(self) -> None:
-        """As Owner.start, but no Thread of `threading`: that takes some 30 pages more, and waits until it runs."""
-        self._reader = start_new_thread(self._read, ())
 
     # The turn
 

@@ -245,6 +245,10 @@ class Guest(Owner):
             else:
                 entry.cancel()
 
+    def start(self) -> None:
+        self._reader = threading.Thread(target=self._read, name="microscoop-reader", daemon=True)    # `close` joins it
+        self._reader.start()
+
     def is_own_thread(self) -> bool:
         """Whether this thread must go on for anything to end."""
         return self._reader is threading.current_thread() or self._callbacks.is_here()
