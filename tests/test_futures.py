@@ -156,17 +156,17 @@ if __name__ == "__main__":
 
     def test_a_script_that_could_have_no_thread_ends_or_asks_again(self):
         text = """
-import threading
+from microscoop import owner
 if __name__ == "__main__":
-    start = threading.Thread.start
-    def refuse(self):
+    start = owner.start_new_thread
+    def refuse(*_):
         raise RuntimeError("can't start new thread")
-    threading.Thread.start = refuse
+    owner.start_new_thread = refuse
     try:
         futures.submit(abs, -1)
     except RuntimeError as error:
         print(error)
-    threading.Thread.start = start
+    owner.start_new_thread = start
     if sys.argv[1:]:
         print(list(futures.map(abs, range(-2, 0))))
 """

@@ -118,7 +118,7 @@ class AsUnderPlainPython(harness.AtOnce):
         path = self.script(self.guarded("from microscoop import futures\nfutures.submit(abs, 1).result()"))
         for refusal, status, said in (
                 ("os, 'fork', BlockingIOError(errno.EAGAIN, 'no more')", 2, "no process can be started here: no more"),
-                ("workers, 'start_new_thread', RuntimeError('no thread')", 1, "microscoop: 127.0.0.1/2: no thread\n")):
+                ("workers.Worker, 'start', RuntimeError('no thread')", 1, "microscoop: 127.0.0.1/2: no thread\n")):
             with self.subTest(refusal):
                 result = harness.plain("-c", text % refusal, "-q", "-n", "1", path, timeout=20)
                 self.assertEqual((result.status, result.out), (status, ""), result.err)
