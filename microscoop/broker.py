@@ -285,7 +285,7 @@ class Broker:
         return bool(self._stocked or self._busy)
 
     def is_calm(self) -> bool:
-        """Whether at most one process has tasks: so whoever waits does so for that, or for the script."""
+        """Whether at most one process has tasks."""
         return len(self._busy) <= 1
 
     def workers(self) -> int:

@@ -74,7 +74,7 @@ def origin(settings: Settings, number: int, sock: socket.socket) -> NoReturn:
     """Run the script as `__main__`, and end as Python would."""
     os.register_at_fork(after_in_child=sock.close)
     hooks.call("enter_process", settings.leaves, settings)
-    link = Link(sock, "process %d" % number, may_spin=True)
+    link = Link(sock, "process %d" % number)
     owner = Owner(link, number, settings.workers, settings.retries, settings.task_timeout)
     os.register_at_fork(after_in_child=owner.lock.let_go)
     program(settings, owner)

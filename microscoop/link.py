@@ -34,10 +34,10 @@ AT_ONCE = int(MSG_DONTWAIT)
 class Link:
     """A process's socket to the broker (or to the agent that passes it on)."""
 
-    def __init__(self, sock: Optional[socket] = None, name: str = "", may_spin: bool = False) -> None:
+    def __init__(self, sock: Optional[socket] = None, name: str = "") -> None:
         self._sending = threading.Lock()
         self._frames = Frames()
-        self._spin, self._may_spin = Spin(), may_spin      # of who listens
+        self._spin = Spin()                        # of who listens
         self._listens = False                      # a thread does
         self._heeds = False                        # signals write to the pipe for who listens
         self._others = 0                           # threads that wait and do not
@@ -103,10 +103,11 @@ class Link:
         self._see_to_reader()
         return True
 
-    def hear(self, seconds: Optional[float]) -> bool:
+    def hear(self, seconds: Optional[float], may_spin: bool = False) -> bool:
         """As `attend`, but it is `rouse` that ends it early; and `receive` raises what it should."""
         try:
-            return _has_come(self._spin.wait(self._hears.poll, _milliseconds(seconds), self._may_spin), self._stir)
+            wait, limit = self._hears.poll, _milliseconds(seconds)
+            return _has_come(self._spin.wait(wait, limit) if may_spin else wait(limit), self._stir)
         except OSError as error:
             self._error = error
             return True
@@ -188,14 +189,14 @@ class Bell:
         if self._hears:                            # else it is awake, as a rule to take in what we ring for
             self._link.rouse()
 
-    def sleep(self, seconds: Optional[float]) -> bool:
+    def sleep(self, seconds: Optional[float], may_spin: bool = False) -> bool:
         """Whether something has come."""
         if not self._listens:
             self._lock.acquire(timeout=-1 if seconds is None else seconds)
             return False
         self._hears = True                         # first: who rings looks at it last
         try:
-            return not self._lock.acquire(False) and self._link.hear(seconds)
+            return not self._lock.acquire(False) and self._link.hear(seconds, may_spin)
         finally:
             self._hears = False
 

@@ -90,13 +90,17 @@ class Loop:
         self.forget(channel.writer)
 
     def turn(self, seconds: Optional[float] = None, may_spin: bool = False) -> None:
-        """Write what is queued, wait (so many seconds at most), and call back for what has happened."""
+        """Write what is queued, wait (so many seconds at most), and call back for what has happened.
+
+        may_spin: who is written to will answer at once, if at all; and nobody else will do much meanwhile."""
+        asks = may_spin and bool(self._dirty)
         while self._dirty:
             self.flush(self._dirty.pop())
         if self._timers:
             left = max(self._timers[0][0] - time.monotonic(), 0)
             seconds = left if seconds is None else min(left, seconds)
-        for key, events in self._spin.wait(self._selector.select, seconds, may_spin):
+        wait = self._selector.select
+        for key, events in self._spin.wait(wait, seconds) if asks else wait(seconds):
             for kind in (READ, WRITE):
                 if events & kind and kind in key.data:     # else an earlier one of this turn has taken it back
                     key.data[kind]()

@@ -211,7 +211,7 @@ class Owner:
         self._handlers: Dict[type, Callable[[Any], None]] = {
             Result: self._result, Lost: self._lost, Credit: self._granted, Pull: self._pull, Piece: self._piece,
             Remark: self._tell_leaf, Quiet: lambda message: self._silence.come()}
-        self._reader: Any = None                   # its thread, once that runs
+        self._reader: Any = None                   # the reader thread, once it runs
 
     def start(self) -> None:
         """Begin to take in what comes, if that has not begun yet.  Not in a Thread of `threading`: that takes some 30
@@ -295,7 +295,7 @@ class Owner:
                         left = min(limit - time.monotonic(), threading.TIMEOUT_MAX)
                         if left <= 0:
                             return False
-                    come = bell.sleep(left)
+                    come = bell.sleep(left, self._flying <= 1)
                 return True
             finally:
                 self._take_back(bell, watched)
