@@ -290,7 +290,8 @@ def task(func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]
 
 def map(func: Callable[..., Any], *iterables: Iterable[Any], timeout: Optional[float] = None,
         chunksize: Optional[int] = None, buffersize: Optional[int] = None) -> Iterator[Any]:
-    """func of each item, in order, as builtins.map; computed by all workers, begun at once.
+    """func of each item, in order, as builtins.map; computed by all workers, begun at once.  Each argument is a copy of
+    its own: what two of an item's arguments share they share there only if they come in one, say as a tuple.
 
     `timeout` in seconds from this call; `chunksize` forces that many items a block (none is needed); `buffersize` is
     how many items of an input without a length may be on their way.  Raises what pickling raises, naming the culprit.
@@ -381,20 +382,29 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
     limit = None if timeout is None else time.monotonic() + timeout
     call = Call(owner.serial(), tasks.pack(func, "the function", func), chunksize, owner.task(),
                 recorder(func) if recorder is not None else None)
-    count = _length(iterables)
-    if count is not None:
-        columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
-        count = min(len(column) for column in columns)     # an input may give less than it says
-        columns = [column if len(column) == count else column[:count] for column in columns]
-        source = _Source(owner, call, (), WINDOW_ITEMS, limit)
-        if count:
-            owner.push(call, columns)
-    else:
-        source = _Source(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
-        source.read_on(FIRST_PULL)
-    generator = results(source)
-    call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
+    try:
+        source = _begun(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
+        generator = results(source)
+        call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
+    except BaseException:                          # Ctrl-C, as a rule: nobody has been given this map
+        owner.drop(call)
+        raise
     return generator
+
+
+def _begun(owner: Owner, call: Call, iterables: Sequence[Iterable[Any]], window: int,
+           limit: Optional[float]) -> _Source:
+    """A call whose first items are queued; all of them, where the inputs have a length."""
+    count = _length(iterables)
+    if count is None:
+        source = _Source(owner, call, iterables, window, limit)
+        source.read_on(FIRST_PULL)
+        return source
+    columns = [tasks.column(_head(it, count), i) for i, it in enumerate(iterables)]
+    count = min(len(column) for column in columns)     # an input may give less than it says
+    if count:
+        owner.push(call, [column if len(column) == count else column[:count] for column in columns])
+    return _Source(owner, call, (), WINDOW_ITEMS, limit)
 
 
 def _whole(name: str, number: Any) -> Optional[int]:

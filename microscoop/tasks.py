@@ -33,13 +33,15 @@ def pickled(value: Any, function: Any = None) -> bytes:
     """The pickle of anything: by name what workers have by its name, other functions by value.
 
     function: the one that is to be run, if it is only a part of the value.  Raises what pickling raises."""
+    lost = False
     try:
-        if function is not None and is_lost(function):
+        lost = function is not None and is_lost(function)
+        if lost:
             raise pickle.PicklingError("its class does not have it under its name")
         data = pickle.dumps(value, PROTOCOL)
     except Exception:                              # of any kind: perhaps it can go by value
         byvalue = hooks.leaf("byvalue")
-        if byvalue is None:
+        if byvalue is None or not lost and can_be_pickled(value):
             raise
         return bytes(byvalue.pickled(value))
     ours = program.current()
@@ -50,6 +52,15 @@ def pickled(value: Any, function: Any = None) -> bytes:
     unsure = function is not None and not ours.is_sure_of(function)
     byvalue = hooks.leaf("byvalue") if unsure or ours.mixed and b"__main__" in data else None
     return data if byvalue is None else bytes(byvalue.checked(value, data, unsure))
+
+
+def can_be_pickled(value: Any) -> bool:
+    """Whether it can, after something was raised while it was pickled: then that came from a signal's handler."""
+    try:
+        pickle.dumps(value, PROTOCOL)
+    except Exception:                              # of any kind, as above
+        return False
+    return True
 
 
 def is_lost(function: Any) -> bool:
@@ -160,8 +171,11 @@ def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
         return values[:] if values is items else values
     ours = program.current()
     if ours is None or not ours.mixed:
-        with suppress(Exception):                  # else once more, to see which item it is, and why
+        try:
             return tuple(pickle.dumps(value, PROTOCOL) for value in values)
+        except Exception:                          # once more, to see which item it is, and why
+            if all(map(can_be_pickled, values)):
+                raise
     return tuple(pack(value, "argument %d of item %d" % (argument + 1, first + i)) for i, value in enumerate(values))
 
 
@@ -280,12 +294,27 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
     data: Optional[bytes] = None
     try:
         data = pickle.dumps(error, PROTOCOL)
-        if type(pickle.loads(data)) is not type(error):
+        there = pickle.loads(data)
+        if type(there) is not type(error):
             data = None
+        elif str(there) != said:                   # its class makes a text of what it is given, once more
+            as_is = pickle.dumps(AsIs(error), PROTOCOL)
+            data = as_is if str(pickle.loads(as_is)) == said else data
     except BaseException as again:                 # whatever it is: the text goes instead
         text += "(it cannot be pickled and rebuilt: %s)\n" % type(again).__name__
         data = None
     return data, kind, said, text + (lacking(error) if sent else "")
+
+
+class AsIs:
+    """An error that is rebuilt without its class's __init__."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        error = self._error
+        return type(error).__new__, (type(error), *error.args), error.__dict__
 
 
 def never_ran(error: Exception) -> Failure:
@@ -331,4 +360,6 @@ def _advice(error: BaseException) -> str:
         name = getattr(error, "name", None) or str(error).partition("'")[2].partition("'")[0]
         if name and hasattr(sys.modules.get("__main__"), name):
             return "Note: %s is set under the guard; workers do not run that.\n" % name
+    if isinstance(error, ValueError) and str(error).startswith("signal only works in main thread"):
+        return "Note: while a task waits, its worker runs others in a second thread, which cannot set handlers.\n"
     return ""

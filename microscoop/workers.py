@@ -29,7 +29,7 @@ from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, O
 
 from . import tasks
 from .calls import Call, ring
-from .errors import exit_status, say
+from .errors import Status, exit_status, say, show
 from .link import Bell, Link
 from .owner import Owner, complaint, complaints, handlers, is_deep
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
@@ -43,6 +43,7 @@ WORTH = 20                 # so much work is worth the messages of giving it awa
 MANY = 10_000              # items: blocks of more are rare
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
+BROKEN_INTO = "microscoop: the handler of a signal has raised that in the midst of our own work, so this worker ends"
 LIBC_STDOUT = "__stdoutp" if sys.platform == "darwin" else "stdout"
 
 
@@ -333,17 +334,21 @@ class Worker(Owner):
         self._forbid_cycle(task, watched)
         deep = is_deep() or self._here.depth >= DEEP
         while timeout is None:
-            with self.lock:
-                if ready():
-                    return True
-                entry = self._choose(task, watched)
-                mine = None if entry is None or deep else self._own(entry)
+            try:
+                with self.lock:
+                    if ready():
+                        return True
+                    entry = self._choose(task, watched)
+                    mine = None if entry is None or deep else self._own(entry)
+                if mine is not None:
+                    self._perform(mine)
+            except BaseException as error:         # of a signal's handler: what the tasks raise are their outcomes
+                show(error, error.__traceback__)
+                self.cut_off(Status.DEFECT, BROKEN_INTO)
             if entry is None:
                 break
             if deep:
                 self._run_afresh(lambda: self._choose(task, watched))
-            else:
-                self._perform(mine)
         return self._sleep(ready, watched, timeout)
 
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:

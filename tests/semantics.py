@@ -200,6 +200,12 @@ class TwoArguments(Exception):
         super().__init__(f"{left} and {right}")
 
 
+class Formats(Exception):
+    def __init__(self, code):
+        super().__init__("code %s" % code)
+        self.code = code
+
+
 class Shy:
     def __repr__(self):
         raise RuntimeError("no text")
@@ -1448,6 +1454,12 @@ class Errors(Case):
             for word in words[:2]:
                 self.assertIn(word, str(error))
             self.assertIn(words[2], self.text(error))
+
+    def test_an_exception_whose_class_makes_its_text_arrives_as_it_was(self):
+        for error in (pool.submit(fail_with, Formats, 5).exception(),
+                      self.error_of(list, pool.map(functools.partial(fail_with, Formats), [5]))):
+            self.assertEqual((type(error), str(error), error.args, error.code), (Formats, "code 5", ("code 5",), 5))
+            self.assertIn("Formats: code 5", self.text(error))
 
     def test_an_exception_without_a_text_still_arrives(self):
         self.assertIn("WithoutText", type(pool.submit(fail_with, WithoutText).exception()).__name__)

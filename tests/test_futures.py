@@ -154,6 +154,21 @@ if __name__ == "__main__":
         self.assertRegex(result.err, r"\A(microscoop: a map .* was never read: it ran for \d+ items\n){2}\Z")
         self.assertEqual(result.status, 0)
 
+    def test_a_map_that_was_interrupted_before_anybody_had_it_is_dropped(self):
+        result = self.go("""
+import itertools
+def interrupted():
+    yield from range(1000)
+    raise KeyboardInterrupt
+if __name__ == "__main__":
+    for times in range(3):
+        try:
+            futures.map(abs, interrupted())
+        except KeyboardInterrupt:
+            print("interrupted")
+""")
+        self.assertEqual(result, (0, "interrupted\n" * 3, ""))
+
     def test_a_script_that_could_have_no_thread_ends_or_asks_again(self):
         text = """
 from microscoop import owner
@@ -1003,6 +1018,68 @@ if __name__ == "__main__":
             self.assertIn("CONFIG is set under the guard; workers do not run that", text)
         for text in (unknown, unknown_again):
             self.assertNotIn("under the guard", text)
+
+    def test_a_task_that_sets_a_handler_in_a_second_thread_is_told_why_it_cannot(self):
+        result = self.go("""
+import signal
+def handle(_):
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return sum(futures.map(late, range(5)))
+def late(n):
+    time.sleep(0.003)
+    return n
+if __name__ == "__main__":
+    errors = {str(future.exception().__cause__) for future in
+              [futures.submit(handle, n) for n in range(8)] if future.exception()}
+    print(bool(errors), all("in a second thread, which cannot set handlers" in error for error in errors))
+""")
+        self.assertEqual((result.status, result.out), (0, "True True\n"))
+
+    def test_a_handler_that_raises_in_the_midst_of_our_work_costs_its_worker_and_nothing_hangs(self):
+        result = self.go("""
+import signal
+from microscoop import workers
+class Late(Exception):
+    pass
+def late(*_):
+    raise Late
+def parent(path):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        signal.signal(signal.SIGALRM, late)
+        own = workers.Worker._own
+        def interrupted(self, entry):
+            entry = own(self, entry)
+            os.kill(os.getpid(), signal.SIGALRM)
+            return entry
+        workers.Worker._own = interrupted
+    return futures.submit(abs, -2).result()
+if __name__ == "__main__":
+    print(futures.submit(parent, sys.argv[1]).result())
+""", self.script("").parent / "begun")
+        self.assertEqual((result.status, result.out), (0, "2\n"))
+        self.assertIn("the handler of a signal has raised that in the midst of our own work", result.err)
+
+    def test_what_a_handler_raises_while_something_is_pickled_is_not_taken_for_pickling(self):
+        result = self.go("""
+class Late(Exception):
+    pass
+class Interrupted:
+    times = 0
+    def __reduce__(self):
+        Interrupted.times += 1
+        if Interrupted.times == 1:
+            raise Late                              # as a signal's handler does that comes just here
+        return Interrupted, ()
+if __name__ == "__main__":
+    for give in (lambda it: futures.submit(str, it), lambda it: futures.map(str, [it])):
+        Interrupted.times = 0
+        try:
+            give(Interrupted())
+        except Late:
+            print("late")
+""")
+        self.assertEqual((result.status, result.out), (0, "late\nlate\n"))
 
     def test_a_function_made_under_the_guard_travels_by_value(self):
         result = self.go("""
