@@ -287,23 +287,27 @@ def failure(error: BaseException, where: str, sent: bool = False) -> Failure:
         lines = ["%s (no traceback: %s while it was formatted)\n" % (type(error).__qualname__, type(again).__name__)]
     text = ("[%s] " % where) + "".join(lines).encode("utf-8", "backslashreplace").decode()
     kind = "%s.%s" % (type(error).__module__, type(error).__qualname__)
-    try:
-        said = "".join([str(error)])               # a plain str, whatever subclass __str__ gives
-    except BaseException as again:                 # a __str__ that raises must not hide the error
-        said = "<%s in its __str__>" % type(again).__name__
+    said = _text(error)
     data: Optional[bytes] = None
     try:
         data = pickle.dumps(error, PROTOCOL)
         there = pickle.loads(data)
         if type(there) is not type(error):
             data = None
-        elif str(there) != said:                   # its class makes a text of what it is given, once more
+        elif _text(there) != said:                 # its class makes a text of what it is given, once more
             as_is = pickle.dumps(AsIs(error), PROTOCOL)
-            data = as_is if str(pickle.loads(as_is)) == said else data
+            data = as_is if _text(pickle.loads(as_is)) == said else data
     except BaseException as again:                 # whatever it is: the text goes instead
         text += "(it cannot be pickled and rebuilt: %s)\n" % type(again).__name__
         data = None
     return data, kind, said, text + (lacking(error) if sent else "")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return "".join([str(error)])               # a plain str, whatever subclass __str__ gives
+    except BaseException as again:                 # a __str__ that raises must not hide the error
+        return "<%s in its __str__>" % type(again).__name__
 
 
 class AsIs:
