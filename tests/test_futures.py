@@ -161,6 +161,7 @@ def interrupted():
     yield from range(1000)
     raise KeyboardInterrupt
 if __name__ == "__main__":
+    futures.FIRST_PULL = 60                         # seconds, so that it comes within the call on a busy machine too
     for times in range(3):
         try:
             futures.map(abs, interrupted())
