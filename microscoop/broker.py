@@ -11,9 +11,11 @@ owns it and who holds it; for each item it knows nothing.
 
 An owner cuts its blocks in threads that also compute, so it may be slow to answer; hence the *stock*: a few blocks for
 each worker, so that whoever says Idle gets one at once.  It is not larger, because a block that has been cut cannot
-adapt any more when items turn out slow or workers join.  A *credit* is the right to send one block; an owner with items
-but no credit is *hungry*.  Owners take turns, for credit and out of the stock, so that a long map does not hold up a
-short one.
+adapt any more when items turn out slow or workers join.  Tasks put still less there: their own worker runs what they
+have submitted without a message, and the oldest, which go first, are worth one only while they are few; of a tree
+those are its halves and quarters, and the twentieth is a leaf.  A *credit* is the right to send one block; an owner
+with items but no credit is *hungry*.  Owners take turns, for credit and out of the stock, so that a long map does not
+hold up a short one.
 
 To a worker at the end of a long way a block is given *ahead*, while it is busy with the one before: it would have
 nothing to do for a round trip otherwise.  Only what nobody else will soon be idle for goes ahead, and nothing that
@@ -43,6 +45,7 @@ from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATC
 from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
+SPARE = 1 / 8              # of what tasks have submitted, so much may be in the stock while nobody is idle
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
 LONG = 40_000              # one of several items also if it lasts less than so many microseconds
@@ -260,6 +263,7 @@ class Broker:
         self._next = 1
         self._stocked = 0                           # blocks
         self._granted = 0                           # credits of owners with a surplus
+        self._spare = 0.0                           # items that owners should give away while nobody is idle
         self._turns: DefaultDict[int, Deque[Turn]] = defaultdict(deque)     # owners in the stock, by what minor
         self._turn = 0                              # the number of the last one
         self._rests = 0                             # how often a worker was idle
@@ -449,6 +453,7 @@ class Broker:
     def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
         """Credits count as granted only while their owner has something to spend them on."""
         self._granted -= owner.credit if owner.surplus else 0
+        self._spare += (surplus - owner.surplus) * (1 if owner.kind == ORIGIN else SPARE)
         owner.surplus, owner.credit = surplus, credit
         self._granted += credit if surplus else 0
         if surplus and not credit:
@@ -671,13 +676,12 @@ class Broker:
         """Fill the stock up when a quarter of it is gone; never let an idle process wait for it."""
         if not self._hungry or not self._workers:
             return
-        target = STOCK * self._workers
+        idle = sum(len(crew.idle) for crew in self._crews.values())
+        target = min(STOCK * self._workers, int(self._spare)) + idle
         missing = target - self._stocked - self._granted
-        if missing >= max(target // 4, 1):
-            self._share_out(missing, list(self._hungry.values()))
-        elif any(crew.idle for crew in self._crews.values()):
-            owners = [owner for owner in self._hungry.values() if not owner.stock]     # else it is for none of those
-            self._share_out(len(owners), owners)
+        asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0     # else not for those
+        if asked or missing >= max(target // 4, 1):
+            self._share_out(max(asked, missing), sorted(self._hungry.values(), key=lambda owner: bool(owner.stock)))
 
     def _share_out(self, credits: int, owners: List[Process]) -> None:
         """Grant so many to these owners, at least one to each as far as they go."""

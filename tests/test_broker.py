@@ -319,6 +319,12 @@ class Credits(Two):
         self.assertEqual(self.credits(self.office.hear(self.office.origin, Surplus(5))), {})
         self.assertEqual(self.credits(self.office.hear(self.one, Idle(FREED))), {self.office.origin: 1})
 
+    def test_what_few_tasks_have_submitted_stays_with_them_while_nobody_is_idle(self):
+        self.assertEqual(self.credits(self.office.hear(self.two, Surplus(7))), {})
+        self.assertEqual(self.credits(self.office.hear(self.one, Idle(FREED))), {self.two: 1})
+        self.office.block(0, owner=self.two, surplus=6)
+        self.assertEqual(self.credits(self.office.hear(self.two, Surplus(32))), {self.two: 4})
+
     def test_credit_of_an_owner_that_has_nothing_left_is_not_counted(self):
         self.office.hear(self.two, Surplus(100))
         self.office.hear(self.office.origin, Surplus(100))
