@@ -48,7 +48,7 @@ STOCK = 4                  # blocks for each worker that the stock should hold; 
 SPARE = 1 / 8              # of what tasks have submitted, so much may be in the stock while nobody is idle
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
-LONG = 40_000              # one of several items also if it lasts less than so many microseconds
+LONG = 80_000              # one of several items also if it lasts less than so many microseconds
 PIPE = 4 << 20             # and if fewer bytes are on their way to its host and back: ssh carries 2 MiB at most in one
                            # round trip, and a body that is pulled takes two
 

@@ -13,7 +13,7 @@ from .protocol import FREE, Block
 from .record import Record
 
 LEAST_TIME = 1_000_000     # nanoseconds that a block should last, lest it costs more than it does,
-MOST_TIME = 32_000_000     # and lest others wait for it
+MOST_TIME = 64_000_000     # and lest others wait for it
 QUICK = 100_000            # nanoseconds: an item's first run in a process takes some 10,000 longer than those after it
 AT_FIRST = 2               # blocks for each worker that are cut while only such runs are known of quick items
 BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have

@@ -459,12 +459,12 @@ def children_of_a_thread():
 
 
 def child_of_a_patient_thread(number):
-    """The thread does not wait before its child has gone to the broker."""
+    """The thread does not wait before some of its children have gone to the broker."""
     found = []
 
     def work():
-        children = [pool.submit(square, number), pool.submit(square, number)]
-        wait_until(lambda: all(child.running() or child.done() for child in children))
+        children = [pool.submit(square, number) for _ in range(40)]
+        wait_until(lambda: any(child.running() or child.done() for child in children))
         found.extend(child.result() for child in children)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -1583,7 +1583,7 @@ class Nesting(Case):
 
     def test_users_own_threads_may_wait_in_as_many_tasks_as_there_are_workers(self):
         self.assertEqual(list(pool.map(child_of_a_patient_thread, range(2 * WORKERS))),
-                         [[number ** 2] * 2 for number in range(2 * WORKERS)])
+                         [[number ** 2] * 40 for number in range(2 * WORKERS)])
 
     def test_a_future_does_not_pickle_and_says_what_to_do(self):
         future = pool.submit(square, 2)
