@@ -13,9 +13,10 @@ An owner cuts its blocks in threads that also compute, so it may be slow to answ
 each worker, so that whoever says Idle gets one at once.  It is not larger, because a block that has been cut cannot
 adapt any more when items turn out slow or workers join.  Tasks put still less there: their own worker runs what they
 have submitted without a message, and the oldest, which go first, are worth one only while they are few; of a tree
-those are its halves and quarters, and the twentieth is a leaf.  A *credit* is the right to send one block; an owner
-with items but no credit is *hungry*.  Owners take turns, for credit and out of the stock, so that a long map does not
-hold up a short one.
+those are its halves and quarters, and the twentieth is a leaf.  Only from far hosts that would come too late.
+
+A *credit* is the right to send one block; an owner with items but no credit is *hungry*.  Owners take turns, for credit
+and out of the stock, so that a long map does not hold up a short one.
 
 To a worker at the end of a long way a block is given *ahead*, while it is busy with the one before: it would have
 nothing to do for a round trip otherwise.  Only what nobody else will soon be idle for goes ahead, and nothing that
@@ -46,6 +47,7 @@ from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
 SPARE = 1 / 8              # of what tasks have submitted, so much may be in the stock while nobody is idle
+FAR = 2_000                # microseconds there and back: from so far off it would come too late
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
 LONG = 80_000              # one of several items also if it lasts less than so many microseconds
@@ -158,7 +160,8 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "stock", "spread", "pace", "rest")
+    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "spare", "stock", "spread", "pace",
+                 "rest")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
@@ -166,6 +169,7 @@ class Process:
         self.given = 0             # blocks, so far
         self.credit = 0
         self.surplus = 0
+        self.spare: float = 0      # of that, as `_spare` counts it
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
         self.pace = (0, 0, 0)      # (call, nanoseconds, bytes) of its items, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
@@ -453,8 +457,11 @@ class Broker:
     def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
         """Credits count as granted only while their owner has something to spend them on."""
         self._granted -= owner.credit if owner.surplus else 0
-        self._spare += (surplus - owner.surplus) * (1 if owner.kind == ORIGIN else SPARE)
         owner.surplus, owner.credit = surplus, credit
+        keeps = owner.kind == WORKER and owner.host.round_trip < FAR
+        self._spare -= owner.spare
+        owner.spare = SPARE * surplus if keeps else surplus
+        self._spare += owner.spare
         self._granted += credit if surplus else 0
         if surplus and not credit:
             self._hungry.setdefault(owner.number, owner)
