@@ -16,7 +16,7 @@ LEAST_TIME = 1_000_000     # nanoseconds that a block should last, lest it costs
 MOST_TIME = 64_000_000     # and lest others wait for it
 QUICK = 100_000            # nanoseconds: an item's first run in a process takes some 10,000 longer than those after it
 AT_FIRST = 2               # blocks for each worker that are cut while only such runs are known of quick items
-BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have
+BLOCK_SIZE = 1 << 20       # bytes that a block of several items may have, and its outcomes
 APART = 1 << 14            # bytes from which a function does not travel in each block, but once to each host
 
 
@@ -51,6 +51,7 @@ class Call:
         self._fresh: Deque[Tuple[int, int, bool]] = deque()     # never cut: first, stop, one by one
         self._again: Deque[Tuple[int, int, bool]] = deque()     # handed back: the same
         self._spent = self._done = 0.0             # nanoseconds and items, the more recent the weightier
+        self._width = 1.0                          # bytes of an outcome, as last seen
         self.dark: Optional[float] = None          # until then its owner waits to learn how long an item takes
         self._taken = 0
         self._abandoned = False
@@ -150,7 +151,7 @@ class Call:
         if not pace:
             return 1
         lasts = min(max(self.left * pace / (4 * workers), LEAST_TIME), MOST_TIME)
-        return max(1, min(left, int(lasts / pace)))
+        return max(1, min(left, int(lasts / pace), int(BLOCK_SIZE / self._width)))
 
     def _slice(self, chunk: Chunk, start: int, count: int) -> Tuple[List[tasks.Column], int]:
         """So many items of a chunk, or fewer if they are large."""
@@ -167,6 +168,8 @@ class Call:
         if spent:
             self._spent, self._done = self._spent / 2 + spent, self._done / 2 + count
             self.dark = None
+        if isinstance(outcomes, (bytes, memoryview)):
+            self._width = max(len(outcomes) / count, 1)
         if self.record is not None:
             chunk = self._chunks[bisect_right(self._firsts, first) - 1]
             start = first - chunk.first

@@ -49,6 +49,7 @@ from .submits import Submits
 
 SIGNALS = range(1, 32)     # all but the real-time ones
 ROOM = 50                  # frames that anything of ours takes at most, but for the user's code
+MORE = 8                   # times as many items to give away as the broker knows of are worth another word
 PATIENCE = 0.01            # seconds that the first items of a call may take to tell how long they last
 
 
@@ -469,7 +470,7 @@ class Owner:
             self._told = bool(self.items) and (self._told or not self._credit)
             self._said = self.items
             self.link.send(self.streams.fit(block._replace(surplus=self.items)))
-        if self.items > keep and not self._told:
+        if self.items > keep and (not self._told or self.items >= MORE * self._said):
             self._told, self._said = True, self.items
             self.link.send(Surplus(self.items))
 
@@ -693,4 +694,5 @@ class Callbacks:
                 function(future)
             except BaseException as error:         # its own business, as in concurrent.futures: said, not raised
                 with suppress(BaseException):      # of the script's excepthook and stderr: the others shall still run
+                    say("microscoop: exception calling callback for %r" % (future,))
                     show(error, error.__traceback__)

@@ -158,7 +158,6 @@ class Worker(Owner):
             elif self._later:
                 self.do_later()
             else:
-                self._until = 0
                 if not self._idle:
                     self.link.send(*self._news(), self._rest())
                 self._wait_for_work()
@@ -204,7 +203,7 @@ class Worker(Owner):
 
     def _rest(self) -> Idle:
         """What to say when there is nothing to run; the lock is held."""
-        self._idle, self._done = True, self._is_done_with_all()
+        self._idle, self._done, self._until = True, self._is_done_with_all(), 0
         return self._at_rest(FREED if self._done else WAITING)
 
     def _at_rest(self, idle: int) -> Idle:

@@ -464,12 +464,12 @@ def child_of_a_patient_thread(number):
 
     def work():
         children = [pool.submit(square, number) for _ in range(40)]
-        wait_until(lambda: any(child.running() or child.done() for child in children))
+        wait_until(lambda: any(child.running() or child.done() for child in children), LIMIT / 2)
         found.extend(child.result() for child in children)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(LIMIT / 2)
+    thread.join(LIMIT)
     return found
 
 
@@ -1330,6 +1330,8 @@ class Maps(Case):
         self.assertLess(max(map(slow.count, slow)), 0.75 * 60)
 
     def test_a_map_that_nobody_iterates_runs_to_its_end(self):
+        self.addCleanup(setattr, pool, "FIRST_PULL", pool.FIRST_PULL)
+        pool.FIRST_PULL = LIMIT  # seconds, so that the call reads the iterator to its end on a busy machine too
         for kind in (range, list, iter):
             path = self.path(kind.__name__)
             numbers = kind(range(30)) if kind is not range else range(30)

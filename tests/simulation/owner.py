@@ -26,6 +26,7 @@ from microscoop.protocol import (
 from .streams import Streams, View
 from .tasks import MOST_TIME, Call, Entry, Future, Gone, Plan, Script, Step, Thread, Unmatched, ring
 
+MORE = 8                   # as in owner.py
 PATIENCE = 0.010           # seconds, as in workers.py
 SHARES = {"close": 1, "drop": 0}    # halves of a map's results that are looked at before it is closed
 
@@ -189,7 +190,7 @@ class Owner:
                 place = self.streams.offer((self.number, block.call, block.first), block.body, pieces)
                 block = block._replace(size=pieces, place=place, body=b"")
             self.say(block._replace(surplus=self.items))
-        if self.items > keep and not self.told:
+        if self.items > keep and (not self.told or self.items >= MORE * self.said):
             self.told, self.said = True, self.items
             self.say(Surplus(self.items))
 

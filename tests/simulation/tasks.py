@@ -8,7 +8,7 @@ from microscoop.protocol import Block
 
 from .world import Violation
 
-LEAST_TIME, MOST_TIME, QUICK, AT_FIRST = 0.001, 0.032, 0.0001, 2       # seconds, and blocks, as in calls.py
+LEAST_TIME, MOST_TIME, QUICK, AT_FIRST = 0.001, 0.064, 0.0001, 2       # seconds, and blocks, as in calls.py
 HEAVY = 4                  # pieces that a block of several items may have
 
 Script = Generator[Optional[float], None, Any]
