@@ -1,7 +1,7 @@
 """The broker: which process runs what.  Runs in the launcher; pure: no I/O, no clock, no random number.
 
     owner   --Surplus-->  broker                  I have items, and no credit
-    owner  <--Credit----  broker                  the stock is low: send so many blocks
+    owner  <--Credit----  broker                  the stock is low, or somebody idle: send so many blocks
     owner   --Block---->  broker  --Block-->  worker      waits in the stock in between
     owner  <--Result----  broker  <--Result-- worker      in order, front to back, perhaps in several parts
     owner  <--Lost------  broker  <--Back---- worker      not begun, or the worker died: yours again
@@ -11,12 +11,14 @@ owns it and who holds it; for each item it knows nothing.
 
 An owner cuts its blocks in threads that also compute, so it may be slow to answer; hence the *stock*: a few blocks for
 each worker, so that whoever says Idle gets one at once.  It is not larger, because a block that has been cut cannot
-adapt any more when items turn out slow or workers join.  Tasks put still less there: their own worker runs what they
-have submitted without a message, and the oldest, which go first, are worth one only while they are few; of a tree
-those are its halves and quarters, and the twentieth is a leaf.  Only from far hosts that would come too late.
+adapt any more when items turn out slow or workers join.  What tasks submit is held back still more.  Their own worker
+can run it without any message, and gives the oldest away first: of a tree those are halves and quarters, which are
+worth a message, but soon they are leaves.  So while nobody is idle the stock is filled for an eighth of it; the rest
+goes when somebody is.  Unless a host is far: over a long way what is asked for then comes too late.
 
 A *credit* is the right to send one block; an owner with items but no credit is *hungry*.  Owners take turns, for credit
-and out of the stock, so that a long map does not hold up a short one.
+and out of the stock, so that a long map does not hold up a short one; for credit those go first that have nothing in
+the stock.
 
 To a worker at the end of a long way a block is given *ahead*, while it is busy with the one before: it would have
 nothing to do for a round trip otherwise.  Only what nobody else will soon be idle for goes ahead, and nothing that
@@ -45,12 +47,12 @@ from . import protocol
 from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATCHED, WAITING, WORKER, Begun
 from .record import Record
 
-STOCK = 4                  # blocks for each worker that the stock should hold; 1 or 2 lose a round
-SPARE = 1 / 8              # of what tasks have submitted, so much may be in the stock while nobody is idle
-FAR = 2_000                # microseconds there and back: from so far off it would come too late
+STOCK = 4                  # blocks for each worker that the stock holds at most; with 1 or 2 they wait for owners
+SPARE = 1 / 8              # while nobody is idle the stock is filled for so much of what tasks have submitted
+FAR = 2_000                # microseconds there and back: over such a way what the idle need must be on its way before
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
-LONG = 80_000              # one of several items also if it lasts less than so many microseconds
+LONG = 80_000              # one of several items also if it lasts less than so many microseconds: that is the usual one
 PIPE = 4 << 20             # and if fewer bytes are on their way to its host and back: ssh carries 2 MiB at most in one
                            # round trip, and a body that is pulled takes two
 
@@ -160,8 +162,7 @@ class Held:
 
 class Process:
     """A worker or the origin, as the broker sees it."""
-    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "spare", "stock", "spread", "pace",
-                 "rest")
+    __slots__ = ("number", "host", "kind", "held", "given", "credit", "surplus", "stock", "spread", "pace", "rest")
 
     def __init__(self, number: int, host: Host, kind: int) -> None:
         self.number, self.host, self.kind = number, host, kind
@@ -169,7 +170,6 @@ class Process:
         self.given = 0             # blocks, so far
         self.credit = 0
         self.surplus = 0
-        self.spare: float = 0      # of that, as `_spare` counts it
         self.stock: Dict[int, Deque[protocol.Block]] = {}    # by the minor that they need
         self.pace = (0, 0, 0)      # (call, nanoseconds, bytes) of its items, as told by its last result
         self.spread: Dict[int, Set[int]] = {}       # call -> the workers that were given its function
@@ -260,14 +260,15 @@ class Broker:
         self.hosts: Dict[str, Host] = {}
         self.processes: Dict[int, Process] = {}     # that are up
         self._starting: Dict[int, Process] = {}
-        self.late = 0                               # results that nobody waits for
+        self.late = 0                               # Results and Backs that nobody waits for; tests look at it
         self._workers = 0                           # that are up or are being started
         self._crews: Dict[int, Crew] = {}           # by minor
         self._awaited: Set[str] = set()             # hosts that may come
         self._next = 1
         self._stocked = 0                           # blocks
         self._granted = 0                           # credits of owners with a surplus
-        self._spare = 0.0                           # items that owners should give away while nobody is idle
+        self._spare = 0.0                           # blocks that owners should give away while nobody is idle
+        self._far = False                           # a host is: they give away what they have
         self._turns: DefaultDict[int, Deque[Turn]] = defaultdict(deque)     # owners in the stock, by what minor
         self._turn = 0                              # the number of the last one
         self._rests = 0                             # how often a worker was idle
@@ -307,6 +308,7 @@ class Broker:
         self._awaited.discard(event.host)
         crew = self._crews.setdefault(event.minor, Crew(event.minor))
         host = self.hosts[event.host] = Host(event.host, event.round_trip, crew)
+        self._look_far()
         if event.origin:
             self._start(host, ORIGIN)
         for _ in range(event.workers):
@@ -316,6 +318,7 @@ class Broker:
         if event.host in self.hosts:
             host = self.hosts[event.host]
             host.round_trip = int(event.round_trip * 1e6)
+            self._look_far()
             for rest in [process.rest for process in host.processes.values() if process.rest]:
                 host.crew.rouse(rest.process)
                 host.crew.lay(rest.process, rest.number)
@@ -344,7 +347,11 @@ class Broker:
     def _host_down(self, event: HostDown) -> None:
         host = self.hosts.pop(event.host, None)
         if host is not None:
+            self._look_far()
             self._bury(list(host.processes.values()), event.why, None)
+
+    def _look_far(self) -> None:
+        self._far = any(host.round_trip >= FAR for host in self.hosts.values())
 
     def _died(self, event: ProcessDied) -> None:
         process = self.processes.get(event.process) or self._starting.get(event.process)
@@ -456,13 +463,9 @@ class Broker:
 
     def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
         """Credits count as granted only while their owner has something to spend them on."""
-        self._granted -= owner.credit if owner.surplus else 0
+        self._granted += (credit if surplus else 0) - (owner.credit if owner.surplus else 0)
+        self._spare += (surplus - owner.surplus) * (1 if owner.kind == ORIGIN else SPARE)
         owner.surplus, owner.credit = surplus, credit
-        keeps = owner.kind == WORKER and owner.host.round_trip < FAR
-        self._spare -= owner.spare
-        owner.spare = SPARE * surplus if keeps else surplus
-        self._spare += owner.spare
-        self._granted += credit if surplus else 0
         if surplus and not credit:
             self._hungry.setdefault(owner.number, owner)
         else:
@@ -502,7 +505,7 @@ class Broker:
         if held is None or not held.awaits(result.first, result.items):
             self.late += 1
             if result.size:                         # nobody will pull it
-                self._actions.append(Send(worker.number, protocol.Taken(worker.number, *result[:4])))
+                self._actions.append(Send(worker.number, protocol.Taken(worker.number, *result[:4])))  # owner ... items
             return
         self._thrives(worker.host)
         self._take_off(worker, held, result)
@@ -680,15 +683,22 @@ class Broker:
             self._lost(Held(block), block.first, block.first + block.items, UNMATCHED)
 
     def _grant(self) -> None:
-        """Fill the stock up when a quarter of it is gone; never let an idle process wait for it."""
+        """Fill the stock up to what it should hold now, when a quarter of that is missing; never let an idle process
+        wait for it."""
         if not self._hungry or not self._workers:
             return
         idle = sum(len(crew.idle) for crew in self._crews.values())
-        target = min(STOCK * self._workers, int(self._spare)) + idle
+        most = STOCK * self._workers
+        target = idle + (most if self._far else min(most, int(self._spare)))
         missing = target - self._stocked - self._granted
-        asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0     # else not for those
+        asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0     # stock is not for those idle
         if asked or missing >= max(target // 4, 1):
-            self._share_out(max(asked, missing), sorted(self._hungry.values(), key=lambda owner: bool(owner.stock)))
+            owners = [owner for owner in self._hungry.values() if idle or self._can_spare(owner)]
+            self._share_out(max(asked, missing), sorted(owners, key=lambda owner: bool(owner.stock)))
+
+    def _can_spare(self, owner: Process) -> bool:
+        """Whether it should give something away while nobody is idle."""
+        return self._far or owner.kind == ORIGIN or owner.surplus * SPARE >= 1
 
     def _share_out(self, credits: int, owners: List[Process]) -> None:
         """Grant so many to these owners, at least one to each as far as they go."""

@@ -116,7 +116,7 @@ class Call:
             self.left += stop - first
 
     def cut(self, number: int, workers: int, pickled: Callable[[Any], Any] = tasks.dumps) -> Block:
-        """The next block of what is left, which is something: a quarter of it for each worker, within limits.
+        """The next block of what is left (there is some): a quarter of a worker's share of that, within limits.
 
         pickled: makes its body."""
         ranges = self._again or self._fresh

@@ -264,10 +264,10 @@ class Future:
 
 def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """Run func(*args, **kwargs) somewhere.  Raises what pickling raises, naming the culprit, and TypeError."""
-    owner = _current[0] if _current else _owner()
+    owner = _owner()
     if not callable(func):
         raise TypeError("submit takes a function first, not %r" % (func,))
-    return submitted(owner, dressed(owner, func) if owner.dressers else func, args, kwargs, owner.recorder)
+    return submitted(owner, dressed(owner, func), args, kwargs, owner.recorder)
 
 
 def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],

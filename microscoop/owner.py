@@ -21,6 +21,7 @@ from _signal import signal as set_handler  # those of `signal` make an enum of w
 from _thread import start_new_thread
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import hooks, tasks
@@ -79,10 +80,11 @@ def complaints(call: Call) -> List[str]:
     """The same of a call: of its errors, and of an input that was not read to its end."""
     never = "microscoop: a map over an input without a length was never read: it ran for %d items" % call.count
     errors = [entry for data in list(call.outcomes.values()) for entry in tasks.outcomes(data) if tasks.failed(entry)]
-    return [never] * (call.unread or not (call.whole or call.begun)) + [complaint(entry) for entry in errors]
+    unread = call.unread or not (call.whole or call.begun)
+    return ([never] if unread else []) + [complaint(entry) for entry in errors]
 
 
-def handlers() -> List[Any]:
+def signal_handlers() -> List[Any]:
     """Those of signals, which are called in the main thread."""
     return [*filter(callable, map(getsignal, range(1, NSIG)))]
 
@@ -181,7 +183,7 @@ class Owner:
 
     is_origin = True
     may_listen = True                              # threads that wait, instead of the reader thread
-    harmless: Sequence[Any] = (default_int_handler,)   # handlers that keep nobody: this one just raises
+    harmless: Sequence[Any] = (default_int_handler,)   # signals' handlers that never wait: this one just raises
     window = 2                                     # items that may be on their way without any credit
     recorder: Any = None                           # of a leaf: function -> `record` of its calls and futures
     where = "origin"                               # who this is, to the user; a worker: h2/3
@@ -200,11 +202,11 @@ class Owner:
         self._callbacks: Optional[Callbacks] = None
         self._owed, self._paid = 0, Word()         # callbacks that have not run yet; there is one less
         self._credit = 0
-        self._told = False                         # the broker knows that we need credit
+        self._told = False                         # the broker knows that we need credit, and about how much
         self._said = 0                             # the surplus that it knows of
         self._flying = 0                           # items sent, outcomes not in
         self._serials = itertools.count(1)         # of calls and of futures
-        self._pushes = self._quiet = 0             # how often there was something new; up to which of them all is done
+        self._push_count = self._quiet = 0         # how often there was something new; up to which of them all is done
         self._silence, self._hearing = Word(), threading.Lock()     # that no task is left anywhere
         self._later: Deque[Callable[[], None]] = deque()
         self.streams = Streams(link.send, number)
@@ -245,7 +247,7 @@ class Owner:
         self._refuse_in_between()
         outcomes = () if entry.record is None else self._recorded(entry, columns)
         with self.lock:
-            self._pushes += 1
+            self._push_count += 1
             if columns:
                 self.calls[entry.number] = entry
                 left = entry.left
@@ -301,7 +303,7 @@ class Owner:
             finally:
                 self._take_back(bell, watched)
         finally:
-            if bell.is_out:                        # Ctrl-C before the first step of that
+            if bell.is_out:                        # Ctrl-C came before the first step of `_take_back`
                 self._take_back(bell, watched)
 
     def _take_back(self, bell: Bell, watched: Tuple[Any, ...]) -> None:
@@ -326,14 +328,14 @@ class Owner:
                 bell.put_away()
                 return True
             if bell.may_listen and not bell.is_out:
-                is_deep()                          # raises where there is no room for what the handlers need
+                is_deep()                          # raises where there is no room for what taking in messages needs
                 bell.take_out()
             return False
 
     def is_undisturbed(self) -> bool:
         """Whether no signal's handler can keep this thread while it sleeps.  Not to be asked in a Section, where they
         are put off."""
-        return not is_main() or all(handler in self.harmless for handler in handlers())
+        return not is_main() or all(handler in self.harmless for handler in signal_handlers())
 
     def later(self, function: Callable[[], None]) -> None:
         """Have the reader thread do this, under the lock.  For what a garbage collection may call at any moment, also
@@ -415,13 +417,13 @@ class Owner:
     def finish(self) -> None:
         """Wait until everything submitted is done and every callback has run."""
         while True:
-            pushes = self._pushes
+            pushes = self._push_count
             for entry in self.unfinished():
-                self.wait(lambda entry=entry: self.is_over(entry), (entry,))  # type: ignore[misc]
+                self.wait(partial(self.is_over, entry), (entry,))
             self.hear_quiet()
             if self._callbacks is not None and not self._callbacks.is_here():
                 self.wait(lambda: not self._owed, (self._paid,))
-            if self._pushes == pushes:                  # no callback has submitted more meanwhile
+            if self._push_count == pushes:         # no callback has submitted more meanwhile
                 return
 
     def unfinished(self) -> List[Any]:
@@ -436,7 +438,7 @@ class Owner:
     def hear_quiet(self) -> None:
         """Wait until no task is left anywhere, those that tasks submitted and nobody waits for included."""
         with self._hearing:
-            pushes = self._pushes
+            pushes = self._push_count
             if pushes > self._quiet:               # else nothing was submitted since it was quiet
                 with self.lock:
                     self._silence.has_come = False
@@ -560,31 +562,29 @@ class Owner:
             self._later.popleft()()
 
     def _granted(self, message: Credit) -> None:
-        with self.lock:
-            self._credit += message.blocks
-            self.workers = message.workers
-            self._told = False
-            self.pushed()
-            self._retract()
+        self._credit += message.blocks
+        self.workers = message.workers
+        self._told = False
+        self.pushed()
+        self._retract()
 
     def _result(self, message: Result) -> None:
         if not message.size:
             self.settle(message, message.body)
-        elif not message.call or message.call in self.calls:   # else it crossed our Drop, and nothing more will come
+        elif self._call(message.call) is not None:             # else it crossed our Drop, and nothing more will come
             self.pull(message, message.worker)
 
     def settle(self, message: Result, body: Any, pulled: bool = False) -> None:
         """Outcomes are in: hand them to their call."""
-        with self.lock:
-            call = self._call(message.call)
-            if call is None:                       # dropped meanwhile
-                return
-            self._flying -= message.items
-            self.streams.withdraw(self.number, message.call, message.first)
-            call.arrive(message.first, body, message.items, message.spent, pulled)
-            self._tidy(call)
-            if self.items:
-                self.pushed()
+        call = self._call(message.call)
+        if call is None:                           # dropped meanwhile
+            return
+        self._flying -= message.items
+        self.streams.withdraw(self.number, message.call, message.first)
+        call.arrive(message.first, body, message.items, message.spent, pulled)
+        self._tidy(call)
+        if self.items:
+            self.pushed()
 
     def _call(self, number: int) -> Union[Call, Submits, None]:
         """That of this number, unless it was dropped."""
@@ -592,21 +592,20 @@ class Owner:
 
     def _lost(self, message: Lost) -> None:
         """Items are ours again: queue them in front, or give one up that was tried too often."""
-        with self.lock:
-            call = self._call(message.call)
-            if call is None or not call.wants(message.first):
-                return
-            self._flying -= message.items
-            self.streams.withdraw(self.number, message.call, message.first)
-            self.streams.forget((self.number, message.call, message.first))
-            error = self._final(message, call)
-            if error is None:
-                call.back(self.queue, message.first, message.items, message.verdict)
-                self.items += message.items
-            else:
-                for item in range(message.first, message.first + message.items):
-                    call.arrive(item, (tasks.never_ran(error),), 1, 0)
-            self.pushed()
+        call = self._call(message.call)
+        if call is None or not call.wants(message.first):
+            return
+        self._flying -= message.items
+        self.streams.withdraw(self.number, message.call, message.first)
+        self.streams.forget((self.number, message.call, message.first))
+        error = self._final(message, call)
+        if error is None:
+            call.back(self.queue, message.first, message.items, message.verdict)
+            self.items += message.items
+        else:
+            for item in range(message.first, message.first + message.items):
+                call.arrive(item, (tasks.never_ran(error),), 1, 0)
+        self.pushed()
 
     def _final(self, message: Lost, call: Union[Call, Submits]) -> Optional[Exception]:
         """What items that were lost fail with; None if they are to run again."""
@@ -638,14 +637,11 @@ class Owner:
             self.streams.expect(message, sender)
 
     def _pull(self, message: Pull) -> None:
-        with self.lock:
-            due = self.streams.due(message)
-        for one in due:
-            self.link.send(one)
+        for piece in self.streams.due(message):
+            self.link.send(piece)
 
     def _piece(self, message: Piece) -> None:
-        with self.lock:
-            whole = self.streams.piece(message)
+        whole = self.streams.piece(message)
         if whole is not None:
             self.pulled(*whole)
 

@@ -1,5 +1,5 @@
-"""The launcher's run: signals, the course from start to end, and the broker among what it knows nothing of.  Runs in
-the launcher; one thread.
+"""The launcher's run: signals, the course from start to end, and all that the pure broker does not know: clock,
+descriptors, machines.  Runs in the launcher; one thread.
 
     fork the local agent;  start ssh to each host                                  _begin_head, Machines.begin
     a host is ready: its workers are forked                                        Machines._ready

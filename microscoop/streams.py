@@ -123,7 +123,7 @@ class Inflow:
 
 
 class Streams:
-    """Both directions of one process; its owner's lock is held but where it says so."""
+    """Both directions of one process; its owner's lock is held."""
 
     def __init__(self, send: Callable[[Message], None], number: int) -> None:
         self._send, self.number = send, number
@@ -253,7 +253,7 @@ class Streams:
     # Giving out
 
     def due(self, message: Pull) -> Iterator[Message]:
-        """What to send in answer; to be gone through without the lock."""
+        """What to send in answer."""
         key = (message.owner, message.call, message.first)
         flow = self._out.get(key)
         if flow is None:

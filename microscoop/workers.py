@@ -31,7 +31,7 @@ from . import tasks
 from .calls import Call, ring
 from .errors import Status, exit_status, say, show
 from .link import Bell, Link
-from .owner import Owner, complaint, complaints, handlers, is_deep
+from .owner import Owner, complaint, complaints, is_deep, signal_handlers
 from .protocol import ALONE, DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Remark, Result, Taken
 from .runs import PATIENCE, Run, patience
 from .streams import opened
@@ -81,8 +81,6 @@ class Worker(Owner):
                  note: memoryview, sent: bool = False) -> None:
         super().__init__(link, number, workers, retries, task_timeout)
         self.lock = threading.RLock()              # Ctrl-C does not reach workers
-        self._pid = os.getpid()
-        self.where = where
         self._sent = sent                          # this host has only the files that were sent to it
         self.wrappers: List[Callable[[Any, Any], Any]] = []     # of leaves: (function, Run or Future) -> what is run
         self.guards: List[ContextManager[object]] = []     # of leaves: held while code of tasks runs, by one thread
@@ -91,8 +89,6 @@ class Worker(Owner):
         self._unguarded = threading.Condition(self.lock)
         self.before_results: List[Callable[[], None]] = [flush_output]
         self.remarks: Deque[Remark] = deque()      # of leaves: they go with the next outcomes
-        self._note = note                          # shared with the agent: owner, call, first item, place for each slot
-        self._slots = [*range(0, len(note) - 3, 4)]
         self._counted: List[int] = []              # 0, 1, 2 ... as far as a block has needed
         self._inbox: Deque[Block] = deque()
         self._received = 0                         # blocks
@@ -104,7 +100,7 @@ class Worker(Owner):
         self._waiters: List[Bell] = []             # of the holder, or who was it: there is work, or the turn is gone
         self._turn = threading.Condition(self.lock)     # for parked threads: nobody has the turn
         self._parked = 0
-        self._main, self._main_parked = 0, False   # the main thread
+        self._main_parked = False
         self._idle = False                         # the broker thinks that we have nothing to do
         self._done = False                         # and that nothing of ours sleeps or is out
         self._futures = 0                          # of our own, at work or asleep here
@@ -115,13 +111,15 @@ class Worker(Owner):
         self._looks = 0                            # when the reader thread looks again at what is due
         self._since = 0                            # when the queue was filled, or sent on by a tick
         self._handlers.update({Block: self._block, Drop: self._dropped, Taken: self._taken})
+        self.settle_in(number, where, note)
 
     def settle_in(self, number: int, where: str, note: memoryview) -> None:
         """In a process that was forked with this in it: be its worker from now on."""
         self.number = self.streams.number = number
-        self.where, self._note, self._pid, self._main = where, note, os.getpid(), threading.get_ident()
+        self.where, self._pid, self._main = where, os.getpid(), threading.get_ident()
+        self._note = note                          # shared with the agent: owner, call, first item, place for each slot
         self._slots = [*range(0, len(note) - 3, 4)]
-        self.harmless = handlers()                 # the agent's
+        self.harmless = signal_handlers()          # the agent's
 
     def let_go(self) -> None:
         """In a child that a task has forked: no other thread is there that could release the lock."""
@@ -159,15 +157,15 @@ class Worker(Owner):
                 self.do_later()
             else:
                 if not self._idle:
-                    self.link.send(*self._news(), self._rest())
+                    self.link.send(*self._news(), self._now_idle())
                 self._wait_for_work()
 
     def _wait_for_work(self) -> None:
         """Until there may be some, or the turn is gone; the lock is held."""
         bell, come = Bell(self.link), False
         self._waiters.append(bell)
-        if self.is_undisturbed() and not self.guards:      # since Python 3.12 a profiler takes what this thread returns
-            bell.take_out()                                # from for steps of the task beside it
+        if self.is_undisturbed() and not self.guards:      # a profiler of Python 3.12 or newer counts what this thread
+            bell.take_out()                                # does for the task beside it
         self.lock.release()
         try:
             come = bell.sleep(None)
@@ -192,21 +190,23 @@ class Worker(Owner):
     def _park(self, me: int) -> None:
         """Until somebody hands the turn on; the lock is held."""
         self._parked += 1
-        self._main_parked = self._main_parked or me == self._main
+        if me == self._main:
+            self._main_parked = True
         self._turn.wait()
-        self._main_parked = self._main_parked and me != self._main
+        if me == self._main:
+            self._main_parked = False
         self._parked -= 1
 
     def _news(self) -> List[Remark]:
         """What leaves have to say since this was last asked; the lock is held."""
         return [self.remarks.popleft() for _ in range(len(self.remarks))]
 
-    def _rest(self) -> Idle:
+    def _now_idle(self) -> Idle:
         """What to say when there is nothing to run; the lock is held."""
         self._idle, self._done, self._until = True, self._is_done_with_all(), 0
-        return self._at_rest(FREED if self._done else WAITING)
+        return self._idle_message(FREED if self._done else WAITING)
 
-    def _at_rest(self, idle: int) -> Idle:
+    def _idle_message(self, idle: int) -> Idle:
         return Idle(idle, 0 if self.streams.expects(Block) else self._received)
 
     def _is_done_with_all(self) -> bool:
@@ -216,7 +216,7 @@ class Worker(Owner):
         """The last that slept or was out has ended; the lock is held."""
         if self._idle and not self._done and self._is_done_with_all():
             self._done = True
-            self.link.send(self._at_rest(DONE))
+            self.link.send(self._idle_message(DONE))
 
     def _own(self, entry: Any) -> Any:
         """Take something of our own out of the queue to run it here: a future, or a Run of some items of a call."""
@@ -469,7 +469,7 @@ class Worker(Owner):
                 work.finish(entry)
                 since, self._ended = self._ended, time.perf_counter_ns()
                 step = (self._ended - since).bit_length() - self._gap
-                self._gap += step / (4 if step > 0 else 16)     # in a tree every other task ends as soon as its child
+                self._gap += step / (4 if step > 0 else 16)     # in a tree every other ends right after its child
             self._tell_done()
 
     def _outcome(self, future: Any) -> Any:
@@ -594,8 +594,8 @@ class Worker(Owner):
             return
         result = self.streams.fit(Result(run.block.owner, run.block.call, first, count, spent, self.number, 0, b"",
                                          self.streams.pickled(part)))
-        at_rest = last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident()
-        self.link.send(*remarks, result, *([self._rest()] if at_rest else ()))
+        is_idle = last and not (self._inbox or self.queue or self._idle) and self._holder == threading.get_ident()
+        self.link.send(*remarks, result, *([self._now_idle()] if is_idle else ()))
 
     def _bring_home(self, number: int, first: int, outcomes: Sequence[Any], spent: int) -> None:
         """Outcomes of our own items are where they belong, unless nobody wants them any more; the lock is held."""
@@ -608,9 +608,8 @@ class Worker(Owner):
     # What comes, and what is due
 
     def _block(self, block: Block) -> None:
-        with self.lock:
-            self._received += 1
-            self._take_in(block)
+        self._received += 1
+        self._take_in(block)
 
     def _take_in(self, block: Block) -> None:
         """Into the inbox, if the whole of it is here, its function too; else pull what is not.  The lock is held."""
@@ -642,31 +641,28 @@ class Worker(Owner):
         if not isinstance(message, Block):
             super().pulled(message, data)
             return
-        with self.lock:
-            if message.first == KEPT:
-                self._functions[message.owner, message.call] = tasks.Apart(data)
-                blocks = self._waiting.pop((message.owner, message.call))
-            else:
-                blocks = [message._replace(size=0, body=data)]
-            for block in blocks:
-                self._take_in(block)
+        if message.first == KEPT:
+            self._functions[message.owner, message.call] = tasks.Apart(data)
+            blocks = self._waiting.pop((message.owner, message.call))
+        else:
+            blocks = [message._replace(size=0, body=data)]
+        for block in blocks:
+            self._take_in(block)
 
     def _dropped(self, message: Drop) -> None:
         """Skip what nobody wants; what has begun runs to its end."""
-        with self.lock:
-            self._inbox = deque(block for block in self._inbox if not message.covers(block.owner, block.call))
-            for run in self._runs:
-                if not run.home and message.covers(run.block.owner, run.block.call):
-                    run.rest()
-            self.streams.drop(message)
-            message.purge(self._functions)
-            message.purge(self._waiting)
-            self._idle = False                     # what was on its way will not come: say Idle again
-            ring(self._waiters)
+        self._inbox = deque(block for block in self._inbox if not message.covers(block.owner, block.call))
+        for run in self._runs:
+            if not run.home and message.covers(run.block.owner, run.block.call):
+                run.rest()
+        self.streams.drop(message)
+        message.purge(self._functions)
+        message.purge(self._waiting)
+        self._idle = False                         # what was on its way will not come: say Idle again
+        ring(self._waiters)
 
     def _taken(self, message: Taken) -> None:
-        with self.lock:
-            self.streams.withdraw(message.owner, message.call, message.first)
+        self.streams.withdraw(message.owner, message.call, message.first)
 
     def pushed(self) -> None:
         """Children are given away against credit only, the oldest first, and not if there is just one so far: its

@@ -325,9 +325,16 @@ class Credits(Two):
         self.office.block(0, owner=self.two, surplus=6)
         self.assertEqual(self.credits(self.office.hear(self.two, Surplus(32))), {self.two: 4})
 
-    def test_who_is_far_gives_away_without_waiting_for_the_idle(self):
-        office = Office(1, trip=0.05)
-        self.assertEqual(self.credits(office.hear(office.workers[0], Surplus(3))), {office.workers[0]: 3})
+    def test_nor_does_the_origins_need_make_them_give_it_away(self):
+        for item in range(8):
+            self.office.block(item)
+        self.office.hear(self.office.origin, Surplus(100))
+        self.office.hear(self.two, Surplus(4))
+        self.assertEqual(self.credits(self.office.tell(HostUp("more", 1, 0.0002))), {self.office.origin: 4})
+
+    def test_where_a_host_is_far_they_give_away_without_waiting_for_the_idle(self):
+        self.assertEqual(self.credits(self.office.hear(self.two, Surplus(3))), {})
+        self.assertEqual(self.credits(self.office.tell(HostUp("far", 1, 0.05))), {self.two: 3})
 
     def test_credit_of_an_owner_that_has_nothing_left_is_not_counted(self):
         self.office.hear(self.two, Surplus(100))

@@ -614,7 +614,7 @@ class Rest(unittest.TestCase):
             worker._take_in(protocol.Block(2, 1, 0, 1, 0, 0, 0, 0, 0, body=pickle.dumps((pickle.dumps(abs), [[-3]]))))
             taken = worker._next(me)
             # Before this thread begins it, another that slept goes on, has the turn and ends its task.
-            self.assertEqual(worker._rest().idle, protocol.WAITING)
+            self.assertEqual(worker._now_idle().idle, protocol.WAITING)
         worker._perform(taken)
         self.assertEqual([type(one).__name__ for one in said], ["Result", "Idle"])
         self.assertEqual((said[0].items, said[1].idle), (1, protocol.DONE))

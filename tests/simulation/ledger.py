@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from microscoop.broker import Broker, Event, Heard, HostDown, Process, ProcessDied, Send
-from microscoop.protocol import CHARGED, FREE, UNMATCHED, WORKER, Block, Drop, Lost, Result, Taken
+from microscoop.broker import SPARE, Broker, Event, Heard, HostDown, Process, ProcessDied, Send
+from microscoop.protocol import CHARGED, FREE, ORIGIN, UNMATCHED, WORKER, Block, Drop, Lost, Result, Taken
 
 from .streams import Key
 from .world import Violation
@@ -131,9 +131,11 @@ def _keys(owner: int, message: Any) -> List[Key]:
 def check_counters(broker: Broker) -> None:
     """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
     stocked = granted = 0
+    spare = 0.0
     workers = sum(one.kind == WORKER for host in broker.hosts.values() for one in host.processes.values())
     hungry, turns = set(), set()
     for number, process in broker.processes.items():
+        spare += process.surplus * (1 if process.kind == ORIGIN else SPARE)
         if process.surplus:
             granted += process.credit
             if not process.credit:
@@ -144,12 +146,12 @@ def check_counters(broker: Broker) -> None:
             if not blocks or {block.minor for block in blocks} != {minor}:
                 raise Violation("%d has for minor %d %s" % (number, minor, blocks))
         _check(process)
-    kept = (broker._stocked, broker._granted, broker._workers, broker._hungry.keys(),
+    kept = (broker._stocked, broker._granted, broker._spare, broker._workers, broker._hungry.keys(),
             {(minor, turn.owner.number) for minor, line in broker._turns.items() for turn in line},
             sum(map(len, broker._turns.values())))
-    counted = (stocked, granted, workers, hungry, turns, len(turns))
+    counted = (stocked, granted, spare, workers, hungry, turns, len(turns))
     if kept != counted:
-        raise Violation("stock, granted, workers, hungry, turns: kept %s, counted %s" % (kept, counted))
+        raise Violation("stock, granted, spare, workers, hungry, turns: kept %s, counted %s" % (kept, counted))
     starving = {number for number in hungry if not broker.processes[number].stock}
     for crew in broker._crews.values():
         can = {minor for minor, _ in turns} & {0, crew.minor}
