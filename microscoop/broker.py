@@ -1,6 +1,6 @@
 """The broker: which process runs what.  Runs in the launcher; pure: no I/O, no clock, no random number.
 
-    owner   --Surplus-->  broker                  I have items, and no credit
+    owner   --Surplus-->  broker                  I have items, and no credit; or many more than I said
     owner  <--Credit----  broker                  the stock is low, or somebody idle: send so many blocks
     owner   --Block---->  broker  --Block-->  worker      waits in the stock in between
     owner  <--Result----  broker  <--Result-- worker      in order, front to back, perhaps in several parts
@@ -13,8 +13,8 @@ An owner cuts its blocks in threads that also compute, so it may be slow to answ
 each worker, so that whoever says Idle gets one at once.  It is not larger, because a block that has been cut cannot
 adapt any more when items turn out slow or workers join.  What tasks submit is held back still more.  Their own worker
 can run it without any message, and gives the oldest away first: of a tree those are halves and quarters, which are
-worth a message, but soon they are leaves.  So while nobody is idle the stock is filled for an eighth of it; the rest
-goes when somebody is.  Unless a host is far: over a long way what is asked for then comes too late.
+worth a message, but soon they are leaves.  So workers tell only of those that have one parent with the oldest, and the
+last of these is asked for when somebody is idle.  Unless a host is far: over a long way that comes too late.
 
 A *credit* is the right to send one block; an owner with items but no credit is *hungry*.  Owners take turns, for credit
 and out of the stock, so that a long map does not hold up a short one; for credit those go first that have nothing in
@@ -48,7 +48,6 @@ from .protocol import ALONE, CHARGED, DONE, FREE, FREED, ORIGIN, RUNNING, UNMATC
 from .record import Record
 
 STOCK = 4                  # blocks for each worker that the stock holds at most; with 1 or 2 they wait for owners
-SPARE = 1 / 8              # while nobody is idle the stock is filled for so much of what tasks have submitted
 FAR = 2_000                # microseconds there and back: over such a way what the idle need must be on its way before
 BAD_STARTS = 5             # so many deaths in a row without a finished task: the host is left out
 AHEAD = 10                 # a block is given ahead only if it lasts less than so many round trips;
@@ -267,7 +266,7 @@ class Broker:
         self._next = 1
         self._stocked = 0                           # blocks
         self._granted = 0                           # credits of owners with a surplus
-        self._spare = 0.0                           # blocks that owners should give away while nobody is idle
+        self._spare = 0                             # blocks that owners can give away while nobody is idle
         self._far = False                           # a host is: they give away what they have
         self._turns: DefaultDict[int, Deque[Turn]] = defaultdict(deque)     # owners in the stock, by what minor
         self._turn = 0                              # the number of the last one
@@ -464,7 +463,7 @@ class Broker:
     def _set_surplus(self, owner: Process, surplus: int, credit: int) -> None:
         """Credits count as granted only while their owner has something to spend them on."""
         self._granted += (credit if surplus else 0) - (owner.credit if owner.surplus else 0)
-        self._spare += (surplus - owner.surplus) * (1 if owner.kind == ORIGIN else SPARE)
+        self._spare += _spare(owner.kind, surplus) - _spare(owner.kind, owner.surplus)
         owner.surplus, owner.credit = surplus, credit
         if surplus and not credit:
             self._hungry.setdefault(owner.number, owner)
@@ -684,21 +683,21 @@ class Broker:
 
     def _grant(self) -> None:
         """Fill the stock up to what it should hold now, when a quarter of that is missing; never let an idle process
-        wait for it."""
+        wait for it: what is there while one is idle needs another Python than it has."""
         if not self._hungry or not self._workers:
             return
         idle = sum(len(crew.idle) for crew in self._crews.values())
         most = STOCK * self._workers
-        target = idle + (most if self._far else min(most, int(self._spare)))
-        missing = target - self._stocked - self._granted
-        asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0     # stock is not for those idle
+        target = idle + (most if self._far else min(most, self._spare))
+        missing = min(target - (0 if idle else self._stocked), most + idle - self._stocked) - self._granted
+        asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0
         if asked or missing >= max(target // 4, 1):
             owners = [owner for owner in self._hungry.values() if idle or self._can_spare(owner)]
             self._share_out(max(asked, missing), sorted(owners, key=lambda owner: bool(owner.stock)))
 
     def _can_spare(self, owner: Process) -> bool:
-        """Whether it should give something away while nobody is idle."""
-        return self._far or owner.kind == ORIGIN or owner.surplus * SPARE >= 1
+        """Whether it can give something away while nobody is idle."""
+        return self._far or _spare(owner.kind, owner.surplus) > 0
 
     def _share_out(self, credits: int, owners: List[Process]) -> None:
         """Grant so many to these owners, at least one to each as far as they go."""
@@ -706,6 +705,11 @@ class Broker:
             blocks = min(max(credits // len(owners), 1), owner.surplus)
             self._set_surplus(owner, owner.surplus, owner.credit + blocks)
             self._actions.append(Send(owner.number, protocol.Credit(blocks, self._workers)))
+
+
+def _spare(kind: int, surplus: int) -> int:
+    """Blocks that an owner can give away while nobody is idle: a worker runs the last one itself."""
+    return surplus if kind == ORIGIN else max(surplus - 1, 0)
 
 
 def _placed(message: Any, sender: Process, receiver: Process) -> Any:

@@ -203,7 +203,7 @@ class Owner:
         self._owed, self._paid = 0, Word()         # callbacks that have not run yet; there is one less
         self._credit = 0
         self._told = False                         # the broker knows that we need credit, and about how much
-        self._said = 0                             # the surplus that it knows of
+        self._said = 0                             # items when it was told of a surplus
         self._flying = 0                           # items sent, outcomes not in
         self._serials = itertools.count(1)         # of calls and of futures
         self._push_count = self._quiet = 0         # how often there was something new; up to which of them all is done
@@ -471,10 +471,14 @@ class Owner:
                 block = block._replace(function_place=self._offer(self.calls[block.call]))
             self._told = bool(self.items) and (self._told or not self._credit)
             self._said = self.items
-            self.link.send(self.streams.fit(block._replace(surplus=self.items)))
+            self.link.send(self.streams.fit(block._replace(surplus=self.surplus())))
         if self.items > keep and (not self._told or self.items >= MORE * self._said):
             self._told, self._said = True, self.items
-            self.link.send(Surplus(self.items))
+            self.link.send(Surplus(self.surplus()))
+
+    def surplus(self) -> int:
+        """How many items the broker may count on; the lock is held."""
+        return self.items
 
     def _offer(self, call: Call) -> bytes:
         """Let whoever runs its items pull its function; its place."""

@@ -24,7 +24,7 @@ import weakref
 from array import array
 from collections import deque
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import tasks
@@ -40,6 +40,7 @@ from .submits import Submits
 DEEP = 40                  # tasks that run on top of each other in one thread
 TICK = 4_000_000           # nanoseconds between looks at what a busy process could send on
 WORTH = 20                 # so much work is worth the messages of giving it away: log2 of nanoseconds, 1 ms
+FAMILY = 100               # children of one task that are counted at most when the broker is told of them
 MANY = 10_000              # items: blocks of more are rare
 NEVER = 1 << 62            # nanoseconds: later than any look
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
@@ -674,6 +675,13 @@ class Worker(Owner):
         self._look_by(now + TICK)
         if self._idle:
             ring(self._waiters)
+
+    def surplus(self) -> int:
+        """Those that have one parent with the oldest: if tasks have more than one child each, the others come from one
+        of these that was run here, so all of them together are less than one of these."""
+        def are_brothers(entry: Any) -> bool:
+            return entry.parent is self.queue[0].parent
+        return sum(entry.left for entry in takewhile(are_brothers, islice(self.queue, FAMILY)))
 
     def tick(self) -> Optional[float]:
         """Send on what should not wait for the task at work."""

@@ -639,6 +639,13 @@ class Rest(unittest.TestCase):
 
 
 class Sizes(unittest.TestCase):
+    def test_a_worker_tells_of_the_brothers_of_its_oldest_item(self):
+        worker = workers.Worker(SimpleNamespace(send=None), 1, 2, 0, None, "", memoryview(bytearray(80)).cast("Q"))
+        self.assertEqual(worker.surplus(), 0)
+        worker.queue.extend(SimpleNamespace(parent=parent, left=left)
+                            for parent, left in (("a", 1), ("a", 3), ("b", 1), ("a", 1)))
+        self.assertEqual(worker.surplus(), 4)
+
     def test_a_block_has_no_more_items_than_may_be_sent_back_at_once(self):
         call = calls.Call(1, b"")
         call.extend([range(10 ** 9)])

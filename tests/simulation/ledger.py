@@ -4,8 +4,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from microscoop.broker import SPARE, Broker, Event, Heard, HostDown, Process, ProcessDied, Send
-from microscoop.protocol import CHARGED, FREE, ORIGIN, UNMATCHED, WORKER, Block, Drop, Lost, Result, Taken
+from microscoop.broker import Broker, Event, Heard, HostDown, Process, ProcessDied, Send
+from microscoop.protocol import CHARGED, FREE, UNMATCHED, WORKER, Block, Drop, Lost, Result, Taken
 
 from .streams import Key
 from .world import Violation
@@ -130,12 +130,11 @@ def _keys(owner: int, message: Any) -> List[Key]:
 
 def check_counters(broker: Broker) -> None:
     """Raise Violation unless each of the broker's counts and tables agrees with a recount."""
-    stocked = granted = 0
-    spare = 0.0
+    stocked = granted = spare = 0
     workers = sum(one.kind == WORKER for host in broker.hosts.values() for one in host.processes.values())
     hungry, turns = set(), set()
     for number, process in broker.processes.items():
-        spare += process.surplus * (1 if process.kind == ORIGIN else SPARE)
+        spare += process.surplus - bool(process.surplus and process.kind == WORKER)
         if process.surplus:
             granted += process.credit
             if not process.credit:
