@@ -272,6 +272,7 @@ class Broker:
         self._turn = 0                              # the number of the last one
         self._rests = 0                             # how often a worker was idle
         self._hungry: Dict[int, Process] = {}       # owners with a surplus and no credit, in turn
+        self._sparing: Dict[int, Process] = {}      # those of them that can spare something
         self._busy: Set[int] = set()                # where tasks may be at work, asleep or given out
         self._listening: Optional[Process] = None   # the origin, once it has said Quiet
         self._actions: List[Action] = []
@@ -465,10 +466,11 @@ class Broker:
         self._granted += (credit if surplus else 0) - (owner.credit if owner.surplus else 0)
         self._spare += _spare(owner.kind, surplus) - _spare(owner.kind, owner.surplus)
         owner.surplus, owner.credit = surplus, credit
-        if surplus and not credit:
-            self._hungry.setdefault(owner.number, owner)
-        else:
-            self._hungry.pop(owner.number, None)
+        for line, has in (self._hungry, surplus), (self._sparing, _spare(owner.kind, surplus)):
+            if has and not credit:
+                line.setdefault(owner.number, owner)
+            else:
+                line.pop(owner.number, None)
 
     def _quiet(self, origin: Process, message: protocol.Quiet) -> None:
         self._listening = origin
@@ -692,12 +694,8 @@ class Broker:
         missing = min(target - (0 if idle else self._stocked), most + idle - self._stocked) - self._granted
         asked = sum(not owner.stock for owner in self._hungry.values()) if idle else 0
         if asked or missing >= max(target // 4, 1):
-            owners = [owner for owner in self._hungry.values() if idle or self._can_spare(owner)]
-            self._share_out(max(asked, missing), sorted(owners, key=lambda owner: bool(owner.stock)))
-
-    def _can_spare(self, owner: Process) -> bool:
-        """Whether it can give something away while nobody is idle."""
-        return self._far or _spare(owner.kind, owner.surplus) > 0
+            owners = self._hungry if idle or self._far else self._sparing
+            self._share_out(max(asked, missing), sorted(owners.values(), key=lambda owner: bool(owner.stock)))
 
     def _share_out(self, credits: int, owners: List[Process]) -> None:
         """Grant so many to these owners, at least one to each as far as they go."""

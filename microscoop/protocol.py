@@ -36,7 +36,7 @@ class Block(Record):
     first: int
     items: int
     planned: int      # microseconds that it should take; 0: not known
-    surplus: int      # items that the owner still has
+    surplus: int      # items that the owner still has to give away
     size: int         # of a body that must be pulled (stream: call, first); 0: it is here
     function: int     # size of a function that travels apart (stream: call, KEPT); 0: it is in the body
     minor: int        # of the Python 3 that alone can run it, since functions in it travel by value; 0: any
@@ -128,7 +128,7 @@ RUNNING, WAITING, FREED, DONE = range(4)
 
 
 class Surplus(Record):
-    """owner -> broker: I have items to give away and no credit."""
+    """owner -> broker: I have items to give away and no credit, or many more than I said."""
     items: int
 
 

@@ -145,6 +145,10 @@ def check_counters(broker: Broker) -> None:
             if not blocks or {block.minor for block in blocks} != {minor}:
                 raise Violation("%d has for minor %d %s" % (number, minor, blocks))
         _check(process)
+    sparing = {number for number in hungry
+               if broker.processes[number].surplus > (broker.processes[number].kind == WORKER)}
+    if broker._sparing.keys() != sparing:
+        raise Violation("sparing: kept %s, counted %s" % (list(broker._sparing), sparing))
     kept = (broker._stocked, broker._granted, broker._spare, broker._workers, broker._hungry.keys(),
             {(minor, turn.owner.number) for minor, line in broker._turns.items() for turn in line},
             sum(map(len, broker._turns.values())))

@@ -189,10 +189,14 @@ class Owner:
             if pieces:
                 place = self.streams.offer((self.number, block.call, block.first), block.body, pieces)
                 block = block._replace(size=pieces, place=place, body=b"")
-            self.say(block._replace(surplus=self.items))
+            self.say(block._replace(surplus=self.surplus()))
         if self.items > keep and (not self.told or self.items >= MORE * self.said):
             self.told, self.said = True, self.items
-            self.say(Surplus(self.items))
+            self.say(Surplus(self.surplus()))
+
+    def surplus(self) -> int:
+        """How many items the broker may count on."""
+        return self.items
 
     def _offer(self, call: Call, pieces: int) -> Any:
         if not call.spread:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple, Union
 
 from microscoop.protocol import DONE, FREED, KEPT, RUNNING, WAITING, Back, Block, Drop, Idle, Message, Result, Taken
@@ -298,6 +299,12 @@ class Worker(Owner):
 
     def _taken(self, message: Taken) -> None:
         self.streams.withdraw((message.owner, message.call, message.first))
+
+    def surplus(self) -> int:
+        """Those that have one parent with the oldest."""
+        def are_brothers(entry: Entry) -> bool:
+            return entry.parent is self.queue[0].parent
+        return sum(entry.left if isinstance(entry, Call) else 1 for entry in takewhile(are_brothers, self.queue))
 
     def pushed(self) -> None:
         """Children are given away against credit, all but one, and what lies here for a tick."""
