@@ -19,10 +19,11 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 import weakref
 from collections import deque
-from itertools import islice
+from itertools import chain, islice
 from operator import index
 from typing import (
     TYPE_CHECKING,
@@ -30,6 +31,7 @@ from typing import (
     Callable,
     Deque,
     Dict,
+    Generator,
     Iterable,
     Iterator,
     List,
@@ -59,6 +61,8 @@ BATCH_TIME = 0.0005        # seconds after which those that were read so far go 
 
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
+
+Outcomes = Generator[Sequence[Any], None, None]    # of a map: as many together as are there
 
 _current: List[Owner] = []     # this process's owner, once it has one; set by `enter`
 
@@ -372,10 +376,10 @@ class _Source:
             self.owner.push(self.call, columns)
 
 
-def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Callable[..., Any],
+def mapped(owner: Owner, outcomes: Callable[[_Source], Outcomes], func: Callable[..., Any],
            iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
-    """A map of this owner's, begun; `results` makes the iterator."""
+    """A map of this owner's, begun; `outcomes` takes them as they are to come."""
     chunksize, buffersize = _whole("chunksize", chunksize), _whole("buffersize", buffersize)
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
@@ -384,12 +388,14 @@ def mapped(owner: Owner, results: Callable[[_Source], Iterator[Any]], func: Call
                 recorder(func) if recorder is not None else None)
     try:
         source = _begun(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
-        generator = results(source)
-        call.consumer = weakref.ref(generator, lambda _: owner.abandon(call, source.rows is not None))
+        runs = _Runs(outcomes(source))
+        results: Any = Results.from_iterable(runs)
+        results.close = runs.close
+        call.consumer = weakref.ref(results, lambda _: owner.abandon(call, source.rows is not None))
     except BaseException:                          # Ctrl-C, as a rule: nobody has been given this map
         owner.drop(call)
         raise
-    return generator
+    return results  # type: ignore[no-any-return]
 
 
 def _begun(owner: Owner, call: Call, iterables: Sequence[Iterable[Any]], window: int,
@@ -438,8 +444,53 @@ def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
 
 # Results -------------------------------------------------------------------------------------------------------------
 
-def ordered(source: _Source) -> Iterator[Any]:
-    """Results in order; what is not begun when this is closed is dropped."""
+class Results(chain):  # type: ignore[type-arg]  # Python 3.8 knows no chain[Any]
+    """What `map` gives: goes through runs of values, so that atoms cost no step of Python each."""
+
+    close: Callable[[], None]      # drop what is not begun, and give nothing more
+
+
+class _Runs:
+    """The values of each run of outcomes, for one thread at a time."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes, self._lock = outcomes, threading.Lock()
+        self._run: List[Any] = []
+
+    def __iter__(self) -> _Runs:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        if not self._lock.acquire(False):
+            return _refused()                      # not raised here: for `chain` that would be the end of all runs
+        try:
+            outcomes = next(self._outcomes)
+        finally:
+            self._lock.release()
+        self._run = list(outcomes)
+        return iter(self._run) if type(outcomes) is list else self._values(self._run)     # a list has only atoms
+
+    def _values(self, run: List[Any]) -> Iterator[Any]:
+        try:
+            for outcome in run:                    # a generator: StopIteration of a task must not end it in silence
+                yield tasks.value(outcome)
+        except BaseException:                      # of a task, or this is dropped
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop what is not begun, and give nothing more."""
+        self._outcomes.close()
+        self._run.clear()
+
+
+def _refused() -> Iterator[Any]:
+    raise ValueError("another thread waits for the next result of this map")
+    yield
+
+
+def ordered(source: _Source) -> Outcomes:
+    """In order; what is not begun when this is closed is dropped."""
     call, position = source.call, 0
     call.begun = True
     try:
@@ -447,32 +498,22 @@ def ordered(source: _Source) -> Iterator[Any]:
         while _ready(source):
             entries = call.take(position)
             call.wanted = position = position + len(entries)
-            yield from _values(entries)
+            yield entries
     finally:
         source.owner.drop(call)
 
 
-def _unordered(source: _Source) -> Iterator[Any]:
-    """Results as they come."""
+def _unordered(source: _Source) -> Outcomes:
+    """As they come."""
     call = source.call
     call.begun = True
     try:
         while _ready(source):
             with source.owner.lock:                # the reader thread adds to them
                 first = next(iter(call.outcomes))
-            yield from _values(call.take(first))
+            yield call.take(first)
     finally:
         source.owner.drop(call)
-
-
-def _values(entries: Sequence[Any]) -> Iterator[Any]:
-    """The values of a run of outcomes; those of a list are atoms, which need no work."""
-    return iter(entries) if type(entries) is list else _each(entries)
-
-
-def _each(entries: Sequence[Any]) -> Iterator[Any]:
-    for entry in entries:                          # a generator: StopIteration of a task must not end it in silence
-        yield tasks.value(entry)
 
 
 def _ready(source: _Source) -> bool:

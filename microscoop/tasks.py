@@ -14,7 +14,7 @@ import reprlib
 import sys
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from types import FunctionType, MethodType
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
 
@@ -172,7 +172,7 @@ def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
     ours = program.current()
     if ours is None or not ours.mixed:
         try:
-            return tuple(pickle.dumps(value, PROTOCOL) for value in values)
+            return tuple(map(pickle.dumps, values, repeat(PROTOCOL)))
         except Exception:                          # once more, to see which item it is, and why
             if all(map(can_be_pickled, values)):
                 raise
@@ -183,7 +183,9 @@ def width(columns: Sequence[Column], start: int, stop: int) -> int:
     """About how many bytes these items take."""
     size = 0
     for values in columns:
-        if isinstance(values, tuple) or (len(values) > start and type(values[start]) in (str, bytes)):
+        if isinstance(values, tuple):
+            size += sum(map(len, values[start:stop]))
+        elif len(values) > start and type(values[start]) in (str, bytes):
             size += sum(len(v) if isinstance(v, (str, bytes)) else 8 for v in values[start:stop])
     return size
 

@@ -720,11 +720,20 @@ class Pep3148(Case):
     def test_a_thread_that_takes_from_a_map_for_which_another_waits_is_refused_and_takes_nothing(self):
         gate, got = self.gate(), []
         results = pool.map(hold, [gate] * 20, range(20))
-        thread = threading.Thread(target=lambda: got.extend(results))
+
+        def take():
+            got.extend(results)
+
+        def takes():
+            frames = traceback.walk_stack(sys._current_frames().get(thread.ident))
+            return take.__code__ in [frame.f_code for frame, _ in frames][1:]
+
+        thread = threading.Thread(target=take)
         thread.start()
         limit = time.monotonic() + 10
-        while not results.gi_running and time.monotonic() < limit:
+        while not takes() and time.monotonic() < limit:
             time.sleep(0.01)
+        time.sleep(0.05)  # now it waits
         self.assertIsInstance(self.error_of(lambda: next(results)), ValueError)
         self.open_gate(gate)
         thread.join()
