@@ -25,6 +25,7 @@ import weakref
 from collections import deque
 from itertools import chain, islice
 from operator import index
+from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -120,7 +121,7 @@ class Future:
     __slots__ = ("_owner", "serial", "name", "task", "state", "attempts", "parent", "record", "beneath", "waiters",
                  "watches", "entry", "_value", "_callbacks", "__weakref__")
 
-    def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: bytes = b"",
+    def __init__(self, owner: Optional[Owner] = None, name: str = "?", task: tasks.Task = b"",
                  parent: object = None) -> None:
         self._owner, self.name, self.task, self.parent = owner or _owner(), name, task, parent
         self.serial = self._owner.serial()
@@ -277,7 +278,15 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
 def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
               recorder: Optional[Callable[[Any], Any]] = None) -> Future:
     """A task of this owner's, on its way."""
-    future = Future(owner, *task(func, args, kwargs), owner.task())
+    plain = type(func) is FunctionType and recorder is None
+    known = owner.by_name.get(func) if plain else None
+    if known is not None and tasks.are_atoms(args, kwargs):    # which nobody can change: pickled only if it leaves
+        future = Future(owner, known[0], (func, args, kwargs, known[1]), owner.task())
+    else:
+        name, data = task(func, args, kwargs)
+        future = Future(owner, name, data, owner.task())
+        if plain and known is None and not tasks.minor((data,)):       # else perhaps by value, as it is now
+            owner.by_name[func] = name, tasks.dumps(func)
     if recorder is not None:
         future.record = recorder(func)
     owner.push(future)

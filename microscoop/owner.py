@@ -4,7 +4,7 @@
     consumer <- settle <- a thread that waits, or the reader thread <- Result <-  broker <-
 
 Who submits owns: the bytes of an item stay here until its outcome is in, so a dead worker loses nothing.  Threads:
-whoever submits or waits pickles; the reader thread sends what is pickled, looks at what is due, and takes in what comes
+whoever submits or waits pickles, but for atoms; the reader thread sends, looks at what is due, and takes in what comes
 while no thread waits (link.py); it never runs code of the user.  `lock` guards everything here and is never held while
 user code runs.
 """
@@ -196,6 +196,7 @@ class Owner:
         self.queue: Deque[Any] = deque()           # Futures that were not sent, and Calls with such items; in order
         self.items = 0                             # how many items those are
         self.submits = Submits()
+        self.by_name: Dict[Any, Tuple[str, bytes]] = {}    # functions that were submitted: what they are called, pickle
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call

@@ -23,9 +23,9 @@ class Submits:
         first = queue.popleft()
         pace = self._paces.get(first.name, 0)
         most = min(int(MOST_TIME / pace), len(queue) // (2 * workers)) if pace and not first.attempts else 1
-        batch, size = [first], len(first.task)
+        batch, size = [first], len(_pickled(first))
         while len(batch) < most and queue and _follows(queue[0], batch[-1]):
-            size += len(queue[0].task)
+            size += len(_pickled(queue[0]))
             if size > BLOCK_SIZE:
                 break
             batch.append(queue.popleft())
@@ -65,6 +65,12 @@ class Submits:
     def label(self, item: int) -> str:
         """As Call.label."""
         return str(self.sent[item].name)
+
+
+def _pickled(future: Any) -> bytes:
+    """Its task, as it travels from now on."""
+    future.task = tasks.bytes_of(future.task)
+    return future.task  # type: ignore[no-any-return]
 
 
 def _follows(entry: Any, future: Any) -> bool:

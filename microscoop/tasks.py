@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice, repeat
 from types import FunctionType, MethodType
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 from . import hooks, program
 from .errors import RemoteError
@@ -26,6 +26,8 @@ BY_VALUE = __name__.rpartition(".")[0] + ".leaves.byvalue"
 ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 
 Column = Sequence[Any]     # a list or range of atoms, or a tuple of pickles
+Task = Union[bytes, Tuple[Callable[..., Any], Tuple[Any, ...], Dict[str, Any], bytes]]     # what `submit` has made, see
+                           # `submitted`: a pickle; or function, args, kwargs and the function's pickle
 Failure = Tuple[Optional[bytes], str, str, str]
 
 
@@ -83,6 +85,34 @@ class Dressing:
 def dumps(value: Any) -> bytes:
     """The pickle of what is picklable for sure."""
     return pickle.dumps(value, PROTOCOL)
+
+
+class Pickled:
+    """Something that is pickled already, within another pickle."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return pickle.loads, (self._data,)
+
+
+def are_atoms(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    """Whether nobody can change any of these arguments."""
+    return ATOMS.issuperset(map(type, args)) and (not kwargs or ATOMS.issuperset(map(type, kwargs.values())))
+
+
+def call_of(task: Task) -> Sequence[Any]:
+    """Function, args and kwargs of a submitted task.  Raises what rebuilding them raises."""
+    return pickle.loads(task) if isinstance(task, bytes) else task[:3]
+
+
+def bytes_of(task: Task) -> bytes:
+    """A submitted task as it travels."""
+    if isinstance(task, bytes):
+        return task
+    _, args, kwargs, function = task
+    return dumps((Pickled(function), args, kwargs))
 
 
 def pack(value: Any, what: str, function: Any = None) -> bytes:

@@ -16,7 +16,6 @@ the next one gets a fresh thread, with a stack of its own.
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
 import time
@@ -331,7 +330,6 @@ class Worker(Owner):
             finally:
                 with self.lock:
                     self._strangers -= 1
-        self._forbid_cycle(task, watched)
         deep = is_deep() or self._here.depth >= DEEP
         while timeout is None:
             try:
@@ -349,6 +347,7 @@ class Worker(Owner):
                 break
             if deep:
                 self._run_afresh(lambda: self._choose(task, watched))
+        self._forbid_cycle(task, watched)
         return self._sleep(ready, watched, timeout)
 
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
@@ -476,7 +475,7 @@ class Worker(Owner):
     def _outcome(self, future: Any) -> Any:
         """Run one of our own futures; its outcome."""
         try:
-            function, args, kwargs = pickle.loads(future.task)
+            function, args, kwargs = tasks.call_of(future.task)
             for wrap in self.wrappers:
                 function = wrap(function, future)
             return tasks.outcome(function(*args, **kwargs))

@@ -333,6 +333,19 @@ def total_of_submits(n):
     return sum(future.result() for future in [pool.submit(square, number) for number in range(n)])
 
 
+def renamed_on_the_way():
+    """Submits a function again and again while its name stands for another, and waits in reverse, so that some run
+    here and some elsewhere."""
+    function, futures = square, []
+    for _ in range(10):
+        globals()["square"] = function
+        futures.append(pool.submit(function, 3))
+        globals()["square"] = add
+        futures.append(pool.submit(add, 3, 4))
+    globals()["square"] = function
+    return [future.result() for future in futures[::-1]][::-1]
+
+
 def total_of_waits(n):
     done, not_done = pool.wait([pool.submit(square, number) for number in range(n)])
     assert not not_done
@@ -643,7 +656,9 @@ class Pep3148(Case):
 
     def test_submit_passes_positional_and_keyword_arguments_of_any_name(self):
         names = dict.fromkeys(("func", "timeout", "chunksize", "args", "kwargs", "callback"), 1)
-        self.assertEqual(pool.submit(keywords, 1, 2, **names).result(), ((1, 2), names))
+        for _ in range(2):
+            self.assertEqual(pool.submit(keywords, 1, 2, **names).result(), ((1, 2), names))
+            self.assertEqual(pool.submit(keywords, 1, func=[2]).result(), ((1,), {"func": [2]}))
 
     def test_submit_takes_partials_builtins_and_methods(self):
         self.assertEqual(pool.submit(functools.partial(add, 1), 2).result(), 3)
@@ -1665,6 +1680,11 @@ class Names(Case):
         self.assertEqual(os.path.abspath(here["file"]), os.path.abspath(__file__))
         self.assertEqual(os.path.realpath(here["path"]), os.path.dirname(os.path.realpath(__file__)))
         self.assertEqual(os.path.abspath(here["argv"][0]), os.path.abspath(here["file"]))
+
+    @once
+    def test_a_function_whose_name_stands_for_another_by_now_is_still_that_function(self):
+        self.assertEqual(pool.submit(renamed_on_the_way).result(), [9, 7] * 10)
+        self.assertEqual(renamed_on_the_way(), [9, 7] * 10)
 
     @once
     def test_multiprocessing_works_inside_a_task(self):
