@@ -474,7 +474,7 @@ class _Runs:
 
     def __next__(self) -> Iterator[Any]:
         if not self._lock.acquire(False):
-            return _refused()                      # not raised here: for `chain` that would be the end of all runs
+            return _refused()                      # not raised here: `chain` would forget this, for all threads
         try:
             outcomes = next(self._outcomes)
         finally:
