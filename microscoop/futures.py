@@ -10,7 +10,7 @@ The path of one item, from the call to its result (drawn with file and name of e
         -> Worker._block                                                        a worker, its thread that waits for work
         -> Worker._loop -> the function -> Worker._flush                        and runs it
       -> Processes.hear -> Broker._result                                       launcher
-    -> Owner.settle -> futures.ordered -> the caller                            here, the thread that waits
+    -> Owner.settle -> futures.ordered -> Results -> the caller                 here, the thread that waits
 
 Outside the launcher the same functions work one item after the other, with a warning.
 """
@@ -23,8 +23,9 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from itertools import chain, islice
-from operator import index
+from operator import index, length_hint
 from types import FunctionType
 from typing import (
     TYPE_CHECKING,
@@ -63,7 +64,9 @@ BATCH_TIME = 0.0005        # seconds after which those that were read so far go 
 __all__ = ["ALL_COMPLETED", "CancelledError", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Future", "InvalidStateError",
            "TimeoutError", "as_completed", "map", "map_as_completed", "shutdown", "submit", "wait"]
 
-Outcomes = Generator[Sequence[Any], None, None]    # of a map: as many together as are there
+NOTHING: Dict[str, Any] = {}   # the keyword arguments of many a task
+
+Runs = Generator[Sequence[Any], None, None]        # a map's outcomes, as many together as have come
 
 _current: List[Owner] = []     # this process's owner, once it has one; set by `enter`
 
@@ -281,15 +284,14 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
 def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
               recorder: Optional[Callable[[Any], Any]] = None) -> Future:
     """A task of this owner's, on its way."""
-    plain = type(func) is FunctionType and recorder is None
-    known = owner.by_name.get(func) if plain else None
-    if known is not None and tasks.are_atoms(args, kwargs):    # which nobody can change: pickled only if it leaves
-        future = Future(owner, known[0], (func, args, kwargs, known[1]), owner.task())
+    known = owner.by_name.get(func.__qualname__) if type(func) is FunctionType and recorder is None else None
+    if known is not None and known.stands_for(func) and tasks.are_atoms(args, kwargs):     # which nobody can change
+        future = Future(owner, func.__qualname__, (func, args, kwargs or NOTHING, known.data), owner.task())
     else:
         name, data = task(func, args, kwargs)
         future = Future(owner, name, data, owner.task())
-        if plain and known is None and not tasks.minor((data,)):       # else perhaps by value, as it is now
-            owner.by_name[func] = name, tasks.dumps(func)
+        if type(func) is FunctionType and not tasks.minor((data,)):    # else perhaps by value, as it is now
+            owner.by_name[name] = tasks.Named(func)
     if recorder is not None:
         future.record = recorder(func)
     owner.push(future)
@@ -388,10 +390,10 @@ class _Source:
             self.owner.push(self.call, columns)
 
 
-def mapped(owner: Owner, outcomes: Callable[[_Source], Outcomes], func: Callable[..., Any],
+def mapped(owner: Owner, take: Callable[[_Source], Runs], func: Callable[..., Any],
            iterables: Sequence[Iterable[Any]], timeout: Optional[float] = None, chunksize: Optional[int] = None,
            buffersize: Optional[int] = None, recorder: Optional[Callable[[Any], Any]] = None) -> Iterator[Any]:
-    """A map of this owner's, begun; `outcomes` takes them as they are to come."""
+    """A map of this owner's, begun; `take` gives its outcomes, run by run."""
     chunksize, buffersize = _whole("chunksize", chunksize), _whole("buffersize", buffersize)
     if not callable(func) or not iterables:
         raise TypeError("map takes a function and at least one iterable, not %r" % ((func, *iterables),))
@@ -400,10 +402,11 @@ def mapped(owner: Owner, outcomes: Callable[[_Source], Outcomes], func: Callable
                 recorder(func) if recorder is not None else None)
     try:
         source = _begun(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
-        runs = _Runs(outcomes(source))
-        results: Any = Results.from_iterable(runs)
-        results.close = runs.close
-        call.consumer = weakref.ref(results, lambda _: owner.abandon(call, source.rows is not None))
+        runs = take(source)
+        values = _Values(runs)
+        results: Any = Results.from_iterable(values)
+        results.close = values.close
+        call.consumer = weakref.ref(runs, lambda _: owner.abandon(call, source.rows is not None))
     except BaseException:                          # Ctrl-C, as a rule: nobody has been given this map
         owner.drop(call)
         raise
@@ -459,50 +462,79 @@ def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
 class Results(chain):  # type: ignore[type-arg]  # Python 3.8 knows no chain[Any]
     """What `map` gives: goes through runs of values, so that atoms cost no step of Python each."""
 
-    close: Callable[[], None]      # drop what is not begun, and give nothing more
+    close: Callable[[], None]      # drop what is not begun, once this was; and give nothing more
+
+    def __reduce__(self) -> Any:
+        raise TypeError("what a map gives can be neither copied nor pickled: make a list of it")
 
 
-class _Runs:
-    """The values of each run of outcomes, for one thread at a time."""
+class _Values:
+    """The values of each run of outcomes.
 
-    def __init__(self, outcomes: Outcomes) -> None:
-        self._outcomes, self._lock = outcomes, threading.Lock()
-        self._run: List[Any] = []
+    Threads may take from one map in turn, but for the next run only one at a time waits.  `chain` forgets what it was
+    going through where another thread is given something meanwhile, so a run is given again while it has values."""
 
-    def __iter__(self) -> _Runs:
+    def __init__(self, runs: Runs) -> None:
+        self._runs, self._lock = runs, threading.Lock()
+        self._run: Iterator[Any] = iter(())        # that was given last
+        self._atoms: List[Any] = []                # what it goes through, if that is a list
+        self._rebuilds = False                     # and has not come to the end of it, if it is none
+        self._closed = False
+
+    def __iter__(self) -> _Values:
         return self
 
     def __next__(self) -> Iterator[Any]:
         if not self._lock.acquire(False):
             return _refused()                      # not raised here: `chain` would forget this, for all threads
         try:
-            outcomes = next(self._outcomes)
+            if length_hint(self._run) or getattr(self._run, "gi_frame", None):
+                return self._run
+            if not self._rebuilds:                 # else a signal's handler has ended that before its first step
+                self._run = self._begin(next(self._runs))
+                if not self._closed:
+                    return self._run
+            raise StopIteration
+        except BaseException:
+            self.close()
+            raise
         finally:
             self._lock.release()
-        self._run = list(outcomes)
-        return iter(self._run) if type(outcomes) is list else self._values(self._run)     # a list has only atoms
 
-    def _values(self, run: List[Any]) -> Iterator[Any]:
+    def _begin(self, outcomes: Sequence[Any]) -> Iterator[Any]:
+        if type(outcomes) is not list:
+            self._rebuilds = True
+            return self._rebuilt(outcomes)
+        self._atoms = outcomes[:]                  # for `close` to empty
+        return iter(self._atoms)
+
+    def _rebuilt(self, outcomes: Iterable[Any]) -> Iterator[Any]:
         try:
-            for outcome in run:                    # a generator: StopIteration of a task must not end it in silence
-                yield tasks.value(outcome)
+            for outcome in outcomes:               # a generator: StopIteration of a task must not end it in silence
+                value = tasks.value(outcome)
+                if self._closed:
+                    return
+                yield value
+            self._rebuilds = False
         except BaseException:                      # of a task, or this is dropped
             self.close()
             raise
 
     def close(self) -> None:
-        """Drop what is not begun, and give nothing more."""
-        self._outcomes.close()
-        self._run.clear()
+        """As of Results."""
+        self._closed = True
+        self._atoms.clear()
+        with suppress(ValueError):                 # a thread waits in there, and closes it after that
+            self._runs.close()
 
 
 def _refused() -> Iterator[Any]:
-    raise ValueError("another thread waits for the next result of this map")
+    raise ValueError("somebody waits already for the next result of this map")
     yield
 
 
-def ordered(source: _Source) -> Outcomes:
-    """In order; what is not begun when this is closed is dropped."""
+def ordered(source: _Source) -> Runs:
+    """Outcomes in order; what is not begun when this is closed is dropped."""
     call, position = source.call, 0
     call.begun = True
     try:
@@ -515,8 +547,8 @@ def ordered(source: _Source) -> Outcomes:
         source.owner.drop(call)
 
 
-def _unordered(source: _Source) -> Outcomes:
-    """As they come."""
+def _unordered(source: _Source) -> Runs:
+    """Outcomes as they come."""
     call = source.call
     call.begun = True
     try:

@@ -196,7 +196,7 @@ class Owner:
         self.queue: Deque[Any] = deque()           # Futures that were not sent, and Calls with such items; in order
         self.items = 0                             # how many items those are
         self.submits = Submits()
-        self.by_name: Dict[Any, Tuple[str, bytes]] = {}    # functions that were submitted: what they are called, pickle
+        self.by_name: Dict[str, tasks.Named] = {}  # functions that were submitted, the last of each name
         self.unread: Dict[int, Any] = {}           # Futures whose error nobody has looked at yet
         self.dressers: List[Callable[[Any], Any]] = []     # of leaves: what is submitted instead of a function
         self.pushes: List[Callable[[], None]] = []         # of leaves: called, under the lock, for new items of a call
@@ -350,11 +350,11 @@ class Owner:
 
     def drop(self, call: Call) -> None:
         """Nobody wants this call any more: what was not begun shall not be."""
-        call.consumer = None                       # there is no need to tell that it goes
         if call.open or call.outcomes or call.spread is not None:
             self.later(lambda: self._drop(call))
         else:
             self._later.append(lambda: self._drop(call))        # not worth waking the reader thread
+        call.consumer = None                       # there is no need to tell that it goes
 
     def abandon(self, call: Call, unfinished: bool) -> None:
         """Nobody can consume this call any more: keep no results, but for errors."""

@@ -20,12 +20,13 @@ class Submits:
 
     def cut(self, queue: Deque[Any], number: int, workers: int, pickled: Callable[[Any], Any]) -> Block:
         """The oldest futures: those of one function that follow each other, MOST_TIME long at most."""
+        size = len(_packed(queue[0]))
         first = queue.popleft()
         pace = self._paces.get(first.name, 0)
         most = min(int(MOST_TIME / pace), len(queue) // (2 * workers)) if pace and not first.attempts else 1
-        batch, size = [first], len(_pickled(first))
+        batch = [first]
         while len(batch) < most and queue and _follows(queue[0], batch[-1]):
-            size += len(_pickled(queue[0]))
+            size += len(_packed(queue[0]))
             if size > BLOCK_SIZE:
                 break
             batch.append(queue.popleft())
@@ -67,8 +68,8 @@ class Submits:
         return str(self.sent[item].name)
 
 
-def _pickled(future: Any) -> bytes:
-    """Its task, as it travels from now on."""
+def _packed(future: Any) -> bytes:
+    """Its task as it travels, and stays from now on."""
     future.task = tasks.bytes_of(future.task)
     return future.task  # type: ignore[no-any-return]
 

@@ -14,7 +14,7 @@ import reprlib
 import sys
 from contextlib import suppress
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
@@ -26,8 +26,8 @@ BY_VALUE = __name__.rpartition(".")[0] + ".leaves.byvalue"
 ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 
 Column = Sequence[Any]     # a list or range of atoms, or a tuple of pickles
-Task = Union[bytes, Tuple[Callable[..., Any], Tuple[Any, ...], Dict[str, Any], bytes]]     # what `submit` has made, see
-                           # `submitted`: a pickle; or function, args, kwargs and the function's pickle
+# What `futures.submit` has made: a pickle; or, if nobody can change it, function, args, kwargs, the function's pickle.
+Task = Union[bytes, Tuple[Callable[..., Any], Tuple[Any, ...], Dict[str, Any], bytes]]
 Failure = Tuple[Optional[bytes], str, str, str]
 
 
@@ -97,9 +97,25 @@ class Pickled:
         return pickle.loads, (self._data,)
 
 
+class Named:
+    """A function that was pickled by its name, as `data`."""
+    __slots__ = ("data", "_function", "_code")
+
+    def __init__(self, function: Any) -> None:
+        self.data = dumps(function)
+        self._function, self._code = function, function.__code__
+
+    def stands_for(self, function: Any) -> bool:
+        """Whether it is this one, unchanged, and still has that name."""
+        module = sys.modules.get(function.__module__)
+        return (function is self._function and function.__code__ is self._code
+                and module is not None and module.__dict__.get(function.__qualname__) is function)
+
+
 def are_atoms(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
     """Whether nobody can change any of these arguments."""
-    return ATOMS.issuperset(map(type, args)) and (not kwargs or ATOMS.issuperset(map(type, kwargs.values())))
+    return ATOMS.issuperset(map(type, args)) and (
+        not kwargs or ATOMS.issuperset(map(type, kwargs)) and ATOMS.issuperset(map(type, kwargs.values())))
 
 
 def call_of(task: Task) -> Sequence[Any]:
@@ -202,7 +218,7 @@ def column(items: Sequence[Any], argument: int, first: int = 0) -> Column:
     ours = program.current()
     if ours is None or not ours.mixed:
         try:
-            return tuple(map(pickle.dumps, values, repeat(PROTOCOL)))
+            return tuple([pickle.dumps(value, PROTOCOL) for value in values])
         except Exception:                          # once more, to see which item it is, and why
             if all(map(can_be_pickled, values)):
                 raise

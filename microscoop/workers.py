@@ -334,6 +334,7 @@ class Worker(Owner):
             finally:
                 with self.lock:
                     self._strangers -= 1
+        self._forbid_cycle(task, watched)
         deep = is_deep() or self._here.depth >= DEEP
         while timeout is None:
             try:
@@ -351,7 +352,6 @@ class Worker(Owner):
                 break
             if deep:
                 self._run_afresh(lambda: self._choose(task, watched))
-        self._forbid_cycle(task, watched)
         return self._sleep(ready, watched, timeout)
 
     def looked_at(self, ready: Callable[[], bool], thing: Any) -> bool:
@@ -427,7 +427,7 @@ class Worker(Owner):
 
     def _forbid_cycle(self, task: Any, watched: Tuple[Any, ...]) -> None:
         for thing in watched:
-            for future in getattr(thing, "futures", (thing,)):
+            for future in getattr(thing, "futures", (thing,)) if not thing.left else ():   # else it lies in our queue
                 beneath = task if getattr(future, "state", "") == "RUNNING" else None
                 while beneath is not None:
                     if beneath is future:

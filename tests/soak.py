@@ -154,7 +154,7 @@ class Killer:
         workers = [pid for pid in _children(self._agent) if pid != self._origin]
         if workers:
             victim = self._chance.choice(sorted(workers))
-            if _parent(victim) == self._agent:  # still that process
+            if _parent(victim) == self._agent and _has_begun(victim):  # still that process
                 os.kill(victim, signal.SIGKILL)
                 self.kills += 1
 
@@ -182,6 +182,14 @@ def _parent(pid: int) -> int:
         return int((harness.PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
+
+
+def _has_begun(pid: int) -> bool:
+    """Whether a worker has got so far as to have two threads: where too many die before that no task is ever done."""
+    try:
+        return len(list((harness.PROC / str(pid) / "task").iterdir())) > 1
+    except OSError:
+        return False
 
 
 def _resident(pid: int) -> float:

@@ -13,7 +13,7 @@ class Dressed(Dressing):
         self.func = function
         self.__qualname__ = named(function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.func(*args, **kwargs)
 
     def at(self, item: int) -> Callable[..., Any]:

@@ -65,7 +65,7 @@ class Seeded(Dressed):
         super().__init__(function)
         self._key = key
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         task: Any = futures._owner().task()
         of_map = isinstance(task, Run) and task.block.call         # else it is a task that was submitted: item 0
         return self._run(task.item() if of_map else 0, *args, **kwargs)
