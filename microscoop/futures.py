@@ -511,10 +511,9 @@ class _Values:
     def _rebuilt(self, outcomes: Iterable[Any]) -> Iterator[Any]:
         try:
             for outcome in outcomes:               # a generator: StopIteration of a task must not end it in silence
-                value = tasks.value(outcome)
                 if self._closed:
                     return
-                yield value
+                yield tasks.value(outcome)         # under no name: who takes it may be the only one to have it
             self._rebuilds = False
         except BaseException:                      # of a task, or this is dropped
             self.close()

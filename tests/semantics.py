@@ -33,6 +33,7 @@ import threading
 import time
 import traceback
 import unittest
+import weakref
 
 LIMIT = 20  # seconds for one case
 LAUNCHED = __name__ in ("__main__", "__mp_main__") and "microscoop" in sys.modules
@@ -749,6 +750,14 @@ class Pep3148(Case):
         next(results)
         self.error_of(lambda: next(results))
         self.assertEqual(list(results), [])
+
+    @once
+    def test_a_map_keeps_no_result_that_it_has_given(self):
+        for result in pool.map(Mine, range(5)):
+            there = weakref.ref(result)
+            del result
+            gc.collect()
+            self.assertIsNone(there())
 
     @once
     def test_threads_that_take_from_one_map_in_turn_miss_nothing(self):
