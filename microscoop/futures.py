@@ -162,9 +162,6 @@ class Future:
 
     def done(self) -> bool:
         """Whether it was cancelled or has ended."""
-        return self._is_over() or self._owner.looked_at(self._is_over, self)
-
-    def _is_over(self) -> bool:
         return self.state in ("FINISHED", "CANCELLED")
 
     def result(self, timeout: Optional[float] = None) -> Any:
@@ -226,7 +223,7 @@ class Future:
         return "<Future of %s: %s>" % (self.name, self.state.lower())
 
     def _wait(self, timeout: Optional[float]) -> None:
-        if not self._owner.wait(self._is_over, (self,), timeout):
+        if not self._owner.wait(self.done, (self,), timeout):
             raise _error("TimeoutError", "no result within %s seconds" % timeout)
         if self.state == "CANCELLED":
             raise _error("CancelledError")

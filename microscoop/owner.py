@@ -333,10 +333,6 @@ class Owner:
                 bell.take_out()
             return False
 
-    def looked_at(self, ready: Callable[[], bool], thing: Any) -> bool:
-        """Somebody looks whether this is ready, and it was not; whether it is now."""
-        return False
-
     def is_undisturbed(self) -> bool:
         """Whether no signal's handler can keep this thread while it sleeps.  Not to be asked in a Section, where they
         are put off."""

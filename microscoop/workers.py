@@ -42,8 +42,6 @@ WORTH = 20                 # so much work is worth the messages of giving it awa
 FAMILY = 100               # children of one task that are counted at most when the broker is told of them
 MANY = 10_000              # items: blocks of more are rare
 NEVER = 1 << 62            # nanoseconds: later than any look
-LOOKING = 0.1              # seconds in which a task asks whether something is done before it sleeps
-REST = 0.01                # for so many
 OVERLONG = 3               # a block that lasts so many times longer than planned gives its rest back
 BROKEN_INTO = "microscoop: the handler of a signal has raised that in the midst of our own work, so this worker ends"
 LIBC_STDOUT = "__stdoutp" if sys.platform == "darwin" else "stdout"
@@ -70,8 +68,6 @@ class Here(threading.local):
     task: Any = None           # the Run or Future that it runs: the topmost on its stack
     depth = 0                  # how many those are
     guarded = False            # it holds the guards
-    looker: Any = None         # the last task that has asked whether something is done,
-    looking = 0.0              # and since when, or since its last rest
 
 
 class Worker(Owner):
@@ -353,21 +349,6 @@ class Worker(Owner):
             if deep:
                 self._run_afresh(lambda: self._choose(task, watched))
         return self._sleep(ready, watched, timeout)
-
-    def looked_at(self, ready: Callable[[], bool], thing: Any) -> bool:
-        """A task that goes on looking waits in a way of its own, and perhaps those of all workers do: now and then it
-        rests, so that another thread can take in work."""
-        here, now = self._here, time.monotonic()
-        if here.task is None or self.lock._is_owned():
-            return False
-        if here.looker is not here.task:
-            here.looker, here.looking = here.task, now
-        if now - here.looking < LOOKING:
-            return False
-        with suppress(RuntimeError):               # there may be no more threads
-            self._sleep(ready, (thing,), REST)
-        here.looking = time.monotonic()
-        return ready()
 
     def _choose(self, task: Any, watched: Tuple[Any, ...]) -> Any:
         """What to run meanwhile: what is waited for, else the newest child; the lock is held."""

@@ -344,14 +344,6 @@ def total_of_submits(n):
     return sum(future.result() for future in [pool.submit(square, number) for number in range(n)])
 
 
-def looks(depth, width):
-    """A tree of tasks, each of which looks again and again whether its children are done."""
-    children = [pool.submit(looks, depth - 1, width) for _ in range(width if depth else 0)]
-    while not all(child.done() for child in children):
-        time.sleep(0.001)
-    return sum(child.result() for child in children) or 1
-
-
 def renamed_on_the_way():
     """Submits a function before and while its name stands for another, and waits in reverse, so that some tasks run
     here and some elsewhere."""
@@ -1639,9 +1631,6 @@ class Nesting(Case):
 
     def test_waits_with_a_timeout_nest(self):
         self.assertEqual(pool.submit(chain_with_timeouts, 12).result(), 12)
-
-    def test_tasks_that_ask_whether_others_are_done_until_they_are(self):
-        self.assertEqual([future.result() for future in [pool.submit(looks, 2, 2) for _ in range(2)]], [4, 4])
 
     def test_a_tree_of_2047_tasks(self):
         self.assertEqual(pool.submit(tree, 10).result(), 2047)
