@@ -281,13 +281,15 @@ def submit(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
 def submitted(owner: Owner, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
               recorder: Optional[Callable[[Any], Any]] = None) -> Future:
     """A task of this owner's, on its way."""
-    known = owner.by_name.get(func.__qualname__) if type(func) is FunctionType and recorder is None else None
-    if known is not None and known.stands_for(func) and tasks.are_atoms(args, kwargs):     # which nobody can change
+    has_name = type(func) is FunctionType and recorder is None
+    known = owner.by_name.get(func.__qualname__) if has_name else None
+    known = known if known is not None and known.stands_for(func) else None
+    if known is not None and tasks.are_atoms(args, kwargs):
         future = Future(owner, func.__qualname__, (func, args, kwargs or NOTHING, known.data), owner.task())
     else:
         name, data = task(func, args, kwargs)
         future = Future(owner, name, data, owner.task())
-        if type(func) is FunctionType and not tasks.minor((data,)):    # else perhaps by value, as it is now
+        if has_name and known is None and not tasks.minor((data,)):    # else the function may have gone by value
             owner.by_name[name] = tasks.Named(func)
     if recorder is not None:
         future.record = recorder(func)
@@ -400,9 +402,9 @@ def mapped(owner: Owner, take: Callable[[_Source], Runs], func: Callable[..., An
     try:
         source = _begun(owner, call, iterables, buffersize or WINDOW_ITEMS, limit)
         runs = take(source)
-        values = _Values(runs)
-        results: Any = Results.from_iterable(values)
-        results.close = values.close
+        taking = _Taking(runs)
+        results: Any = Results.from_iterable(_Values(taking))
+        results.close = taking.close
         call.consumer = weakref.ref(runs, lambda _: owner.abandon(call, source.rows is not None))
     except BaseException:                          # Ctrl-C, as a rule: nobody has been given this map
         owner.drop(call)
@@ -459,10 +461,46 @@ def _head(items: Iterable[Any], count: int) -> Sequence[Any]:
 class Results(chain):  # type: ignore[type-arg]  # Python 3.8 knows no chain[Any]
     """What `map` gives: goes through runs of values, so that atoms cost no step of Python each."""
 
-    close: Callable[[], None]      # drop what is not begun, once this was; and give nothing more
+    close: Callable[[], None]      # give nothing more; if anything was taken already, drop what is not begun
 
     def __reduce__(self) -> Any:
         raise TypeError("what a map gives can be neither copied nor pickled: make a list of it")
+
+
+class _Taking:
+    """How far a map's outcomes were taken, and the end of that."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.atoms: List[Any] = []                 # of the last run, if that is a list of them
+        self.rebuilding = False                    # the last run is none, and has not come to its end
+        self.closed = False
+
+    def close(self) -> None:
+        """As `Results.close`."""
+        self.closed = True
+        self.atoms.clear()
+        with suppress(ValueError):                 # a thread waits in there, and closes it after that
+            self.runs.close()
+
+    def values(self, outcomes: Sequence[Any]) -> Iterator[Any]:
+        """Of the next run."""
+        if type(outcomes) is not list:
+            self.rebuilding = True
+            return self._rebuilt(outcomes)
+        self.atoms = outcomes[:]                   # for `close` to empty
+        return iter(self.atoms)
+
+    def _rebuilt(self, outcomes: Iterable[Any]) -> Iterator[Any]:
+        try:
+            for outcome in outcomes:               # a generator: StopIteration of a task must not end it in silence
+                if self.closed:
+                    return
+                yield tasks.value(outcome)         # under no name: who takes it may be the only one to have it
+            self.rebuilding = False
+        except BaseException:                      # of a task, or this is dropped
+            self.close()
+            raise
 
 
 class _Values:
@@ -471,12 +509,9 @@ class _Values:
     Threads may take from one map in turn, but for the next run only one at a time waits.  `chain` forgets what it was
     going through where another thread is given something meanwhile, so a run is given again while it has values."""
 
-    def __init__(self, runs: Runs) -> None:
-        self._runs, self._lock = runs, threading.Lock()
+    def __init__(self, taking: _Taking) -> None:   # which does not know of this: a cycle would outlive the map
+        self._taking, self._lock = taking, threading.Lock()
         self._run: Iterator[Any] = iter(())        # that was given last
-        self._atoms: List[Any] = []                # what it goes through, if that is a list
-        self._rebuilds = False                     # and has not come to the end of it, if it is none
-        self._closed = False
 
     def __iter__(self) -> _Values:
         return self
@@ -484,44 +519,20 @@ class _Values:
     def __next__(self) -> Iterator[Any]:
         if not self._lock.acquire(False):
             return _refused()                      # not raised here: `chain` would forget this, for all threads
+        taking = self._taking
         try:
             if length_hint(self._run) or getattr(self._run, "gi_frame", None):
                 return self._run
-            if not self._rebuilds:                 # else a signal's handler has ended that before its first step
-                self._run = self._begin(next(self._runs))
-                if not self._closed:
+            if not taking.rebuilding:              # else a signal's handler has ended that before its first step
+                self._run = taking.values(next(taking.runs))
+                if not taking.closed:
                     return self._run
             raise StopIteration
         except BaseException:
-            self.close()
+            taking.close()
             raise
         finally:
             self._lock.release()
-
-    def _begin(self, outcomes: Sequence[Any]) -> Iterator[Any]:
-        if type(outcomes) is not list:
-            self._rebuilds = True
-            return self._rebuilt(outcomes)
-        self._atoms = outcomes[:]                  # for `close` to empty
-        return iter(self._atoms)
-
-    def _rebuilt(self, outcomes: Iterable[Any]) -> Iterator[Any]:
-        try:
-            for outcome in outcomes:               # a generator: StopIteration of a task must not end it in silence
-                if self._closed:
-                    return
-                yield tasks.value(outcome)         # under no name: who takes it may be the only one to have it
-            self._rebuilds = False
-        except BaseException:                      # of a task, or this is dropped
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """As of Results."""
-        self._closed = True
-        self._atoms.clear()
-        with suppress(ValueError):                 # a thread waits in there, and closes it after that
-            self._runs.close()
 
 
 def _refused() -> Iterator[Any]:
