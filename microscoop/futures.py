@@ -528,7 +528,7 @@ class _Values:
                 if not taking.closed:
                     return self._run
             raise StopIteration
-        except BaseException:
+        except BaseException:                      # the end, or an error of the input or of waiting: nothing follows
             taking.close()
             raise
         finally:
